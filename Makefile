@@ -1,0 +1,56 @@
+# Everything a developer and CI run; `make help` lists it. Tools live in .venv, pinned by constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+VERSIONS ?= 1.32.2 1.36.3 1.37.2
+
+.DEFAULT_GOAL := help
+.PHONY: help check format lint types contracts unit test test-matrix controlplane demo bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+check: format lint types contracts unit ## format, lint, types, import contracts, unit tests
+
+format: $(READY)
+	$(BIN)/ruff format --check .
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+
+unit: $(READY)
+	$(BIN)/pytest -q tests/unit
+
+test: check ## all of check, then the tests on a real kube-apiserver (built or fetched the first time)
+	$(BIN)/pytest -q tests/cluster
+
+test-matrix: $(READY) ## the cluster tests on each of VERSIONS
+	@set -e; for version in $(VERSIONS); do \
+	  echo "== Kubernetes $$version"; \
+	  SECCOMP_RECONCILER_KUBERNETES_VERSION=$$version $(BIN)/pytest -q tests/cluster; \
+	done
+
+controlplane: $(READY) ## start a control plane in the foreground and print the KUBECONFIG to use
+	@$(BIN)/python -m tests.controlplane run
+
+demo: $(READY) ## the main job on an embedded control plane: register, repair, remove
+	@$(BIN)/python -m tests.demo
+
+bench: $(READY) ## the benchmarks, on a control plane of their own
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove what the targets above made here (not the cached control planes)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist

@@ -1,0 +1,373 @@
+"""The API server: get, follow, apply, replace, delete. The only module that imports kubernetes.
+
+Objects are JSON as the API server sends it, never the client's models: a field of a newer Kubernetes survives. Each
+call is one request; what may be tried again, and when, is `backoff`'s business. Failures leave here as our errors.
+"""
+
+import asyncio
+import json
+import os
+import re
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+import aiohttp
+import yaml
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from reconciler.backoff import Backoff
+from reconciler.errors import (
+    ConfigurationNotFoundError,
+    ConflictError,
+    ForbiddenError,
+    InvalidConfigurationError,
+    ReconcilerError,
+    RejectedError,
+    UnavailableError,
+)
+from reconciler.registration.identity import FIELD_MANAGER, Manifest
+
+# The API server sends a bookmark about once a minute: a watch that is silent for longer than this is dead.
+WATCH_SILENCE_SECONDS: Final = 90.0
+# The API server ends a watch after this long; it is taken up again where it stopped, without a list.
+WATCH_TIMEOUT_SECONDS: Final = 1800
+# Matches no object: an apply that carries it creates what is absent and is refused where something stands (409).
+_ABSENT_RESOURCE_VERSION: Final = "1"
+_APPLY = "application/apply-patch+yaml"
+_JSON_PATCH = "application/json-patch+json"
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A resource of the API as URLs and RBAC rules name it."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, *, namespace: str | None = None, name: str | None = None) -> str:
+        """Return the URL path of the collection, or of the object `name`."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}{scope}/{self.plural}" + (f"/{name}" if name else "")
+
+
+MUTATING_WEBHOOK_CONFIGURATIONS: Final = Resource("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations")
+SECRETS: Final = Resource("", "v1", "secrets")
+CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
+DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One object by name: what every call is about, and what an error names."""
+
+    resource: Resource
+    name: str
+    namespace: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.resource.plural}/{self.name}" + (f" in namespace {self.namespace}" if self.namespace else "")
+
+
+class Cluster:
+    """A connection to one API server. Use it as an async context manager; it closes its sockets at the end."""
+
+    def __init__(
+        self,
+        *,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        request_timeout_seconds: float = 15.0,
+        watch_silence_seconds: float = WATCH_SILENCE_SECONDS,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._timeout = aiohttp.ClientTimeout(total=request_timeout_seconds)
+        self._watch_timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=request_timeout_seconds,
+            sock_connect=request_timeout_seconds,
+            sock_read=watch_silence_seconds,
+        )
+        self._backoff = backoff or Backoff()
+        self._client: ApiClient | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._connected()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._disconnect()
+
+    async def get(self, target: Target) -> Manifest | None:
+        """Return the object, None where there is none."""
+        status, body = await self._request("GET", target)
+        return None if status == 404 else body  # noqa: PLR2004 - HTTP
+
+    async def create(self, target: Target, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Apply `manifest` where no such object stands; ConflictError where one appeared since it was looked for."""
+        return await self._apply(target, manifest, {"resourceVersion": _ABSENT_RESOURCE_VERSION}, dry_run=dry_run)
+
+    async def apply(self, target: Target, manifest: Manifest, *, observed: Manifest, dry_run: bool = False) -> Manifest:
+        """Apply `manifest` onto exactly the `observed` object; ConflictError where it changed, went or was replaced."""
+        return await self._apply(target, manifest, _precondition(observed), dry_run=dry_run)
+
+    async def _apply(self, target: Target, manifest: Manifest, precondition: Manifest, *, dry_run: bool) -> Manifest:
+        body = {**manifest, "metadata": {**manifest["metadata"], **precondition}}
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", **_dry_run(dry_run=dry_run)}
+        _, applied = await self._request("PATCH", target, query=query, body=body, content_type=_APPLY)
+        return applied
+
+    async def replace_webhooks(
+        self, target: Target, manifest: Manifest, *, observed: Manifest, dry_run: bool = False
+    ) -> Manifest:
+        """Make the list `webhooks` of exactly the `observed` object that of `manifest`, others' additions removed."""
+        patch = [
+            {"op": "replace", "path": f"/metadata/{field}", "value": value}
+            for field, value in _precondition(observed).items()
+        ]
+        patch.append({"op": "add", "path": "/webhooks", "value": manifest["webhooks"]})
+        query = {"fieldManager": FIELD_MANAGER, **_dry_run(dry_run=dry_run)}
+        _, replaced = await self._request("PATCH", target, query=query, body=patch, content_type=_JSON_PATCH)
+        return replaced
+
+    async def delete(self, target: Target, *, observed: Manifest, dry_run: bool = False) -> None:
+        """Delete exactly the `observed` object; it is no error if it is gone, ConflictError where it changed."""
+        body: dict[str, Any] = {"preconditions": _precondition(observed)}
+        if dry_run:
+            body["dryRun"] = ["All"]
+        await self._request("DELETE", target, body=body)
+
+    async def follow(self, target: Target) -> AsyncGenerator[Manifest | ReconcilerError | None, None]:
+        """Yield the object as it stands (None: absent), first at once and then after each change, for ever.
+
+        A watch that ends is taken up where it stopped; one that breaks, expires (410), carries a line that is too long
+        or falls silent is begun anew by a list, after a wait that grows. Each failure is yielded as an error.
+        """
+        version = ""
+        failures = 0
+        while True:
+            try:
+                if not version:
+                    observed, version = await self._list(target)
+                    yield observed
+                async with aclosing(self._watch(target, version)) as events:
+                    async for kind, changed in events:
+                        failures = 0
+                        version = changed["metadata"]["resourceVersion"]
+                        if kind != "BOOKMARK":
+                            yield None if kind == "DELETED" else changed
+                # A server that closes watches at once must not be answered by a busy loop.
+                failures += 1
+                if failures > 1:
+                    await asyncio.sleep(self._backoff.delay(failures - 1))
+            except ReconcilerError as error:
+                version = ""
+                failures += 1
+                yield error
+                asked = error.retry_after_seconds if isinstance(error, UnavailableError) else 0.0
+                patient = self._backoff.maximum_seconds if isinstance(error, ForbiddenError) else 0.0
+                await asyncio.sleep(max(asked, patient, self._backoff.delay(failures)))
+
+    async def _list(self, target: Target) -> tuple[Manifest | None, str]:
+        query = {"fieldSelector": f"metadata.name={target.name}"}
+        _, listed = await self._request("GET", target, query=query, collection=True)
+        items = listed.get("items") or []
+        resource_version: str = listed["metadata"]["resourceVersion"]
+        # Items of a list carry no apiVersion and kind.
+        observed = {"apiVersion": _api_version(target), **items[0]} if items else None
+        return observed, resource_version
+
+    async def _watch(self, target: Target, version: str) -> AsyncGenerator[tuple[str, Manifest], None]:
+        """Yield (type, object) of each event after `version` until the API server ends the watch."""
+        query = {
+            "fieldSelector": f"metadata.name={target.name}",
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_TIMEOUT_SECONDS),
+        }
+        try:
+            response = await self._send("GET", target, query=query, collection=True, timeout=self._watch_timeout)
+            async with response:
+                if response.status != 200:  # noqa: PLR2004 - HTTP
+                    raise _failure(response, await response.read(), "watch", target)
+                while line := await response.content.readline():
+                    yield _event(line, target)
+        except TimeoutError as error:
+            raise UnavailableError(f"watch of {target}: silent for {self._watch_timeout.sock_read:g} s") from error
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError) as error:
+            raise UnavailableError(f"watch of {target}: {_words(error)}") from error
+
+    async def _request(
+        self,
+        method: str,
+        target: Target,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = _JSON,
+        collection: bool = False,
+    ) -> tuple[int, Manifest]:
+        """Return status (200, 201 or 404) and body of one request; any other answer is raised as our error."""
+        verb = {"GET": "list" if collection else "get", "PATCH": "patch", "DELETE": "delete"}[method]
+        try:
+            response = await self._send(
+                method,
+                target,
+                query=query,
+                body=body,
+                content_type=content_type,
+                collection=collection,
+                timeout=self._timeout,
+            )
+            async with response:
+                text = await response.read()
+        except TimeoutError as error:
+            raise UnavailableError(f"{verb} {target}: no answer within {self._timeout.total:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnavailableError(f"{verb} {target}: {_words(error)}") from error
+        if response.status >= 400 and not (response.status == 404 and method in ("GET", "DELETE") and not collection):  # noqa: PLR2004 - HTTP
+            if response.status == 401:  # noqa: PLR2004 - HTTP
+                await self._disconnect()  # credentials are read afresh by the next request
+            raise _failure(response, text, verb, target)
+        try:
+            return response.status, json.loads(text)
+        except ValueError as error:
+            raise UnavailableError(f"{verb} {target}: expected JSON from the API server, got {text[:80]!r}") from error
+
+    async def _send(
+        self,
+        method: str,
+        target: Target,
+        *,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own, handed through
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = _JSON,
+        collection: bool = False,
+    ) -> aiohttp.ClientResponse:
+        client = await self._connected()
+        path = target.resource.path(namespace=target.namespace, name=None if collection else target.name)
+        request = await client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": _JSON, "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        answer = await client.call_api(*request, _request_timeout=timeout)
+        return cast("aiohttp.ClientResponse", answer.response)
+
+    async def _connected(self) -> ApiClient:
+        if self._client is None:
+            configuration = Configuration()
+            try:
+                await self._load(configuration)
+            except (ConfigException, OSError, ssl.SSLError, yaml.YAMLError, KeyError, TypeError) as error:
+                raise InvalidConfigurationError(f"cannot tell which API server to talk to: {_words(error)}") from error
+            client = ApiClient(configuration)
+            client.user_agent = FIELD_MANAGER
+            self._client = client
+        return self._client
+
+    async def _load(self, configuration: Configuration) -> None:
+        """Fill in address and credentials: --kubeconfig, KUBECONFIG, the pod's own, or ~/.kube/config."""
+        chosen = str(self._kubeconfig) if self._kubeconfig else os.environ.get("KUBECONFIG")
+        if not chosen and "KUBERNETES_SERVICE_HOST" in os.environ:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # kubernetes has no types here
+            return
+        chosen = chosen or os.path.expanduser("~/.kube/config")
+        if not any(os.path.isfile(part) for part in chosen.split(os.pathsep) if part):
+            raise ConfigurationNotFoundError(
+                f"kubeconfig {chosen} does not exist, and this is no pod with a ServiceAccount: "
+                "give --kubeconfig or set KUBECONFIG"
+            )
+        await load_kube_config(  # type: ignore[no-untyped-call] # likewise
+            config_file=chosen, context=self._context, client_configuration=configuration, persist_config=False
+        )
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()  # type: ignore[no-untyped-call] # likewise
+
+
+def _event(line: bytes, target: Target) -> tuple[str, Manifest]:
+    event = json.loads(line)  # half a line raises ValueError, which ends the watch
+    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+        raise UnavailableError(f"watch of {target}: expected an event, got {line[:80]!r}")
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise UnavailableError(f"watch of {target}: {status.get('code')} {status.get('message')}")
+    return event["type"], event["object"]
+
+
+def _failure(response: aiohttp.ClientResponse, text: bytes, verb: str, target: Target) -> ReconcilerError:
+    """Return the error that an answer of 400 or more stands for; its body is a Status object or plain text."""
+    try:
+        message = json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = text.decode(errors="replace").strip()[:500] or response.reason
+    status = response.status
+    if status in (401, 403):
+        return ForbiddenError(_forbidden(status, message, verb, target))
+    if status == 409:  # noqa: PLR2004 - HTTP
+        return ConflictError(f"{verb} {target}: {message}")
+    if status == 410 or status == 429 or status >= 500:  # noqa: PLR1714, PLR2004 - HTTP
+        return UnavailableError(
+            f"{verb} {target}: the API server answered {status}: {message}", retry_after_seconds=_retry_after(response)
+        )
+    return RejectedError(f"{verb} {target}: the API server refuses it ({status}): {message}")
+
+
+def _forbidden(status: int, message: str, verb: str, target: Target) -> str:
+    if status == 401:  # noqa: PLR2004 - HTTP
+        return (
+            f"{verb} {target}: the API server does not accept our credentials (401): check the kubeconfig or the token"
+        )
+    refused = re.search(r"cannot (\w+) resource", message)
+    if refused is None:
+        return f"{verb} {target}: forbidden: {message}"
+    verb = refused[1]
+    # RBAC knows no names for create: the object does not exist when the right is asked for.
+    names = "" if verb == "create" else f", resourceNames: [{target.name}]"
+    role = f"Role in namespace {target.namespace}" if target.namespace else "ClusterRole"
+    return (
+        f"{verb} {target}: forbidden: {message}. Missing rule of the {role}: "
+        f'{{apiGroups: ["{target.resource.group}"], resources: [{target.resource.plural}]{names}, verbs: [{verb}]}}; '
+        "config/rbac.yaml has all of them"
+    )
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    try:
+        # An hour is no answer to "when shall I come again": a proxy's mistake must not stop the loop.
+        return min(max(float(response.headers.get("Retry-After", "0")), 0.0), 60.0)
+    except ValueError:
+        return 0.0
+
+
+def _precondition(observed: Manifest) -> dict[str, str]:
+    return {field: observed["metadata"][field] for field in ("uid", "resourceVersion")}
+
+
+def _dry_run(*, dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
+
+
+def _api_version(target: Target) -> str:
+    return f"{target.resource.group}/{target.resource.version}" if target.resource.group else target.resource.version
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,43 @@
+"""What a pass is made from, read from its sources: the gate's decision and the caBundle."""
+
+from pathlib import Path
+
+from reconciler.cluster import CONFIG_MAPS, DEPLOYMENTS, SECRETS, Cluster, Target
+from reconciler.gardenlet import document, featuregates
+from reconciler.registration import ca_bundle
+from reconciler.settings import CASource, GardenletConfigurationSource
+from reconciler.sources import FileSource, InlineSource, KeySource, MountedSource, Source
+
+
+def configuration_source(setting: GardenletConfigurationSource, cluster: Cluster) -> Source:
+    """Return the source of the GardenletConfiguration."""
+    if setting.config_map is not None:
+        reference = setting.config_map
+        return KeySource(cluster, Target(CONFIG_MAPS, reference.name, reference.namespace), reference.key)
+    if setting.deployment is not None:
+        return MountedSource(cluster, Target(DEPLOYMENTS, setting.deployment.name, setting.deployment.namespace))
+    return FileSource(Path(setting.file or ""), most_bytes=document.MAX_DOCUMENT_BYTES)
+
+
+def ca_source(setting: CASource, cluster: Cluster) -> Source:
+    """Return the source of the caBundle."""
+    if setting.secret is not None:
+        reference = setting.secret
+        return KeySource(cluster, Target(SECRETS, reference.name, reference.namespace), reference.key)
+    if setting.config_map is not None:
+        reference = setting.config_map
+        return KeySource(cluster, Target(CONFIG_MAPS, reference.name, reference.namespace), reference.key)
+    if setting.inline is not None:
+        return InlineSource(setting.inline.encode(), "registration.ca.inline")
+    return FileSource(Path(setting.file or ""), most_bytes=ca_bundle.MAX_BYTES)
+
+
+async def read_decision(source: Source) -> featuregates.Decision:
+    """Return what the GardenletConfiguration in `source` says about the gate."""
+    configuration = document.parse_any(await source.read(), origin=source.origin)
+    return featuregates.decide(configuration.feature_gates)
+
+
+async def read_ca_bundle(source: Source) -> bytes:
+    """Return the certificates in `source` as PEM."""
+    return ca_bundle.parse(await source.read(), origin=source.origin)

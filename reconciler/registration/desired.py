@@ -1,0 +1,102 @@
+"""What should stand: settings and a caBundle become the MutatingWebhookConfiguration. Pure, no I/O, no kubernetes."""
+
+import base64
+import hashlib
+import json
+from typing import Any, Final
+
+from reconciler.registration.identity import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+    REMEDIATION_EXCLUDE_LABEL,
+    SELECTORS_ANNOTATION,
+    Manifest,
+)
+from reconciler.settings import LabelSelector, Operator, Registration, Requirement
+
+# Gardener never mutates pods there. Source: upstream's entry.
+ALWAYS_EXCLUDED_NAMESPACES: Final = ("kube-system", "kubernetes-dashboard")
+
+# A profile without a type is not "a type said": has() is true for the empty type that the API server fills in.
+_UNTYPED = (
+    "!has(object.spec.securityContext) || !has(object.spec.securityContext.seccompProfile)"
+    " || !has(object.spec.securityContext.seccompProfile.type) || object.spec.securityContext.seccompProfile.type == ''"
+)
+
+
+def render(registration: Registration, *, ca_bundle: bytes | None) -> Manifest:
+    """Return the manifest that `registration` asks for, as JSON values.
+
+    `ca_bundle` is PEM; None leaves the field out, for a look at the manifest where the CA cannot be read.
+    Source of the fields: the entry that gardenlet registers itself; ours adds labels, a digest of the selectors and
+    matchConditions that spare the call for pods which already say a type.
+    """
+    namespaces = _selector_manifest(_namespace_selector(registration))
+    objects = _selector_manifest(_object_selector(registration))
+    webhook: dict[str, Any] = {
+        "name": registration.webhook_name,
+        "admissionReviewVersions": ["v1beta1", "v1"],
+        "clientConfig": _client_config(registration, ca_bundle),
+        "failurePolicy": registration.failure_policy.value,
+        "matchPolicy": "Exact",
+        "namespaceSelector": namespaces,
+        "objectSelector": objects,
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+        "sideEffects": "None",
+        "timeoutSeconds": registration.timeout_seconds,
+    }
+    if registration.skip_typed_pods:
+        webhook["matchConditions"] = [{"name": "without-seccomp-profile-type", "expression": _UNTYPED}]
+    if registration.reinvocation_policy is not None:
+        webhook["reinvocationPolicy"] = registration.reinvocation_policy.value
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {
+            "name": registration.name,
+            "labels": {
+                **registration.labels,
+                NAME_LABEL: "seccomp-reconciler",
+                MANAGED_BY_LABEL: MANAGED_BY,
+                REMEDIATION_EXCLUDE_LABEL: "true",
+            },
+            "annotations": {**registration.annotations, SELECTORS_ANNOTATION: _digest([namespaces, objects])},
+        },
+        "webhooks": [webhook],
+    }
+
+
+def _namespace_selector(registration: Registration) -> LabelSelector:
+    chosen = registration.namespace_selector
+    excluded = tuple(dict.fromkeys((*ALWAYS_EXCLUDED_NAMESPACES, *registration.excluded_namespaces)))
+    by_name = Requirement(key="kubernetes.io/metadata.name", operator=Operator.NOT_IN, values=excluded)
+    return chosen.model_copy(update={"match_expressions": (*chosen.match_expressions, by_name)})
+
+
+def _object_selector(registration: Registration) -> LabelSelector:
+    return LabelSelector(
+        match_expressions=(
+            Requirement(key=registration.skip_label, operator=Operator.DOES_NOT_EXIST),
+            Requirement(key="app", operator=Operator.NOT_IN, values=(registration.own_app_name,)),
+            Requirement(key="static-pod", operator=Operator.NOT_IN, values=("true",)),
+        )
+    )
+
+
+def _selector_manifest(selector: LabelSelector) -> dict[str, Any]:
+    return selector.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+def _client_config(registration: Registration, ca_bundle: bytes | None) -> dict[str, Any]:
+    backend = registration.backend
+    config: dict[str, Any] = (
+        {"url": backend.url} if backend.service is None else {"service": backend.service.model_dump()}
+    )
+    if ca_bundle is not None:
+        config["caBundle"] = base64.b64encode(ca_bundle).decode()
+    return config
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,319 @@
+"""ReconcilerConfiguration: everything an operator can tune, with every default in this one place.
+
+Bytes come in, a frozen model goes out, or an InvalidConfigurationError that names each wrong path and what is allowed
+there. No I/O and no import of kubernetes enters here.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from reconciler import durations
+from reconciler.errors import InvalidConfigurationError
+
+API_VERSION: Final = "seccomp-reconciler.config.gardener.cloud/v1alpha1"
+KIND: Final = "ReconcilerConfiguration"
+MAX_SETTINGS_BYTES: Final = 1024 * 1024  # a ConfigMap holds no more
+
+_LABEL_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_SUBDOMAIN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+
+
+def _checked(pattern: str, longest: int, allowed: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if len(value) > longest or not compiled.fullmatch(value):
+            raise ValueError(f"{value!r} is not allowed: expected {allowed}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _duration(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError(f'{value!r} is no duration: write a text such as "100ms", "15s" or "10m"')  # noqa: TRY004 - pydantic reports ValueError
+    return durations.parse(value)
+
+
+def _label_key(value: str) -> str:
+    prefix, slash, name = value.rpartition("/")
+    good_prefix = not slash or (len(prefix) <= 253 and re.fullmatch(_SUBDOMAIN, prefix))  # noqa: PLR2004 - RFC 1123
+    if not good_prefix or not re.fullmatch(_LABEL_NAME, name):
+        raise ValueError(f"{value!r} is no label key: expected name or dns.prefix/name, the name at most 63 characters")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_duration)]
+Subdomain = Annotated[str, _checked(_SUBDOMAIN, 253, "a DNS-1123 subdomain: lower-case letters, digits, '-' and '.'")]
+DNSLabel = Annotated[
+    str, _checked(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", 63, "a DNS-1123 label: lower-case letters, digits and '-'")
+]
+WebhookName = Annotated[
+    str, _checked(rf"(?=[^.]+\.[^.]+\.[^.]+){_SUBDOMAIN}", 253, "a qualified DNS name with at least three segments")
+]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[
+    str, _checked(rf"({_LABEL_NAME})?", 63, "a label value: at most 63 letters, digits, '-', '_' and '.'")
+]
+URLPath = Annotated[str, _checked(r"/[^\s?#]*", 1024, "an absolute URL path, such as /webhooks/seccomp-profile")]
+DataKey = Annotated[str, _checked(r"[-._a-zA-Z0-9]+", 253, "a key of a Secret or ConfigMap")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class FailurePolicy(StrEnum):
+    """What the API server does with a pod when the webhook cannot be called."""
+
+    FAIL = "Fail"
+    IGNORE = "Ignore"
+
+
+class ReinvocationPolicy(StrEnum):
+    """Whether the API server may call the webhook again after another one changed the pod."""
+
+    NEVER = "Never"
+    IF_NEEDED = "IfNeeded"
+
+
+class Operator(StrEnum):
+    """Operators of a label selector's requirement."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+def _enum(kind: type[StrEnum]) -> BeforeValidator:
+    """Strict mode takes no plain text for an enum; a configuration holds nothing else."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str) and value in list(kind):
+            return kind(value)
+        raise ValueError(f"{value!r} is not allowed: expected one of {', '.join(kind)}")
+
+    return BeforeValidator(convert)
+
+
+class Requirement(_Model):
+    """One term of a label selector. Source: metav1.LabelSelectorRequirement."""
+
+    key: LabelKey
+    operator: Annotated[Operator, _enum(Operator)]
+    values: Annotated[tuple[LabelValue, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _values_fit_operator(self) -> Self:
+        if (self.operator in (Operator.IN, Operator.NOT_IN)) != bool(self.values):
+            raise ValueError("In and NotIn need values, Exists and DoesNotExist have none")
+        return self
+
+
+class LabelSelector(_Model):
+    """A label selector; all of its terms must hold. Source: metav1.LabelSelector."""
+
+    match_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    match_expressions: Annotated[tuple[Requirement, ...], Field(strict=False)] = ()
+
+
+class ObjectKey(_Model):
+    """One key of a Secret or ConfigMap."""
+
+    namespace: DNSLabel = "garden"
+    name: Subdomain
+    key: DataKey
+
+
+class CAKey(ObjectKey):
+    """The key of a Secret or ConfigMap that holds PEM certificates of the backend's CA."""
+
+    name: Subdomain = "seccomp-reconciler-tls"
+    key: DataKey = "ca.crt"
+
+
+class DocumentKey(ObjectKey):
+    """The key of a ConfigMap that holds the GardenletConfiguration."""
+
+    key: DataKey = "config.yaml"
+
+
+class DeploymentReference(_Model):
+    """The Deployment whose pods mount the ConfigMap with the GardenletConfiguration."""
+
+    namespace: DNSLabel = "garden"
+    name: Subdomain = "gardenlet"
+
+
+def _exactly_one(model: BaseModel) -> None:
+    chosen = [name for name in type(model).model_fields if getattr(model, name) is not None]
+    if len(chosen) != 1:
+        names = ", ".join(field.alias or name for name, field in type(model).model_fields.items())
+        raise ValueError(f"expected exactly one of {names}")
+
+
+class GardenletConfigurationSource(_Model):
+    """Where the GardenletConfiguration is read from: exactly one of the three."""
+
+    file: Annotated[str, Field(min_length=1)] | None = None
+    config_map: DocumentKey | None = None
+    deployment: DeploymentReference | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _exactly_one(self)
+        return self
+
+
+class ServiceBackend(_Model):
+    """The Service in front of the webhook server."""
+
+    namespace: DNSLabel = "garden"
+    name: DNSLabel = "seccomp-reconciler"
+    port: Annotated[int, Field(ge=1, le=65535)] = 443
+    path: URLPath = "/webhooks/seccomp-profile"
+
+
+def _webhook_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no URL: {error}") from error
+    if parts.scheme != "https" or not parts.hostname or not port_is_valid:
+        raise ValueError(f"{value!r} is not allowed: expected https://host[:port]/path")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(
+            f"{value!r} is not allowed: the API server takes no user, query or fragment in a webhook's URL"
+        )
+    return value
+
+
+class Backend(_Model):
+    """Who answers the webhook: a Service or a URL, exactly one."""
+
+    service: ServiceBackend | None = None
+    url: Annotated[str, AfterValidator(_webhook_url)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _exactly_one(self)
+        return self
+
+
+class CASource(_Model):
+    """Where the caBundle comes from: exactly one. `inline` is the PEM text itself."""
+
+    file: Annotated[str, Field(min_length=1)] | None = None
+    secret: CAKey | None = None
+    config_map: CAKey | None = None
+    inline: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _exactly_one(self)
+        return self
+
+
+def _default_namespace_selector() -> LabelSelector:
+    return LabelSelector(match_expressions=(Requirement(key="gardener.cloud/role", operator=Operator.EXISTS),))
+
+
+class Registration(_Model):
+    """What the MutatingWebhookConfiguration says. Source of the defaults: the entry that gardenlet itself registers."""
+
+    name: Subdomain = "seccomp-reconciler"
+    webhook_name: WebhookName = "seccomp-profile.resources.gardener.cloud"
+    namespace_selector: LabelSelector = Field(default_factory=_default_namespace_selector)
+    excluded_namespaces: Annotated[tuple[DNSLabel, ...], Field(strict=False)] = ()
+    skip_label: LabelKey = "seccompprofile.resources.gardener.cloud/skip"
+    own_app_name: LabelValue = "seccomp-reconciler"
+    failure_policy: Annotated[FailurePolicy, _enum(FailurePolicy)] = FailurePolicy.IGNORE
+    timeout_seconds: Annotated[int, Field(ge=1, le=15)] = 10
+    reinvocation_policy: Annotated[ReinvocationPolicy, _enum(ReinvocationPolicy)] | None = None
+    skip_typed_pods: bool = True
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    annotations: dict[LabelKey, str] = Field(default_factory=dict)
+    backend: Backend = Backend(service=ServiceBackend())
+    ca: CASource = CASource(secret=CAKey())
+
+
+class Backoff(_Model):
+    """Waits between failed tries: exponential with full jitter between the two."""
+
+    initial: Annotated[Seconds, Field(gt=0, alias="initial")] = 0.1
+    maximum: Annotated[Seconds, Field(gt=0, alias="maximum")] = 60.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.initial > self.maximum:
+            raise ValueError("initial must not be longer than maximum")
+        return self
+
+
+class ReconcilerConfiguration(_Model):
+    """The reconciler's own configuration file; durations are kept in seconds."""
+
+    api_version: Literal["seccomp-reconciler.config.gardener.cloud/v1alpha1"] = API_VERSION
+    kind: Literal["ReconcilerConfiguration"] = KIND
+    gardenlet_configuration: GardenletConfigurationSource = GardenletConfigurationSource(
+        file="/etc/gardenlet/config/config.yaml"
+    )
+    registration: Registration = Registration()
+    resync_period_seconds: Annotated[Seconds, Field(ge=10, alias="resyncPeriod")] = 600.0
+    request_timeout_seconds: Annotated[Seconds, Field(ge=1, le=300, alias="requestTimeout")] = 15.0
+    backoff: Backoff = Backoff()
+
+
+class _UniqueKeyLoader(yaml.CSafeLoader):
+    """YAML as PyYAML reads it, but a repeated key is an error instead of a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature; Any: keys are whatever YAML holds
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def parse(document: bytes, *, origin: str) -> ReconcilerConfiguration:
+    """Return the configuration in `document`; raises InvalidConfigurationError naming `origin` and every wrong path."""
+    if len(document) > MAX_SETTINGS_BYTES:
+        raise InvalidConfigurationError(f"{origin}: {len(document)} bytes, expected at most {MAX_SETTINGS_BYTES}")
+    try:
+        content = yaml.load(document, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of CSafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidConfigurationError(f"{origin}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict) or "kind" not in content or "apiVersion" not in content:
+        raise InvalidConfigurationError(
+            f"{origin}: expected a document with apiVersion: {API_VERSION} and kind: {KIND}"
+        )
+    try:
+        return ReconcilerConfiguration.model_validate(content)
+    except ValidationError as error:
+        raise InvalidConfigurationError(f"{origin}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """Return one line per wrong value: its path, what is wrong, what is allowed."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(part) for part in item["loc"]) or "document"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "no such option; config/reconciler.yaml lists all of them"
+        elif item["type"] not in ("value_error", "missing"):
+            message = f"{message}, got {item['input']!r:.80}"
+        lines.append(f"{path}: {message}")
+    return "\n  ".join(["invalid configuration:", *lines]) if len(lines) > 1 else lines[0]
