@@ -15,17 +15,11 @@ from reconciler.registration import selectors
 from reconciler.registration.identity import SELECTORS_ANNOTATION, Manifest, applied_fields, is_ours
 
 # What the API server fills in where we say nothing. Source: admissionregistration.k8s.io/v1 defaults.
-_DEFAULTS: Final[Manifest] = {
-    "reinvocationPolicy": "Never",
-    "matchConditions": [],
-    "namespaceSelector": {},
-    "objectSelector": {},
-}
+_DEFAULTS: Final[Manifest] = {"reinvocationPolicy": "Never"}
 _SELECTORS: Final = ("namespaceSelector", "objectSelector")
 _COMPARED: Final = (
     "admissionReviewVersions",
     "failurePolicy",
-    "matchConditions",
     "matchPolicy",
     "reinvocationPolicy",
     "rules",
@@ -134,6 +128,7 @@ def _entry_differences(wanted: Manifest, present: Manifest) -> Iterator[Differen
         left, right = _normal(key, wanted), _normal(key, present)
         if left != right:
             yield Difference(f"webhooks[0].{key}", _shown(left), _shown(right))
+    yield from _condition_differences(_conditions(wanted), _conditions(present))
     for key in _SELECTORS:
         if selectors.added_terms(wanted[key], present.get(key)) is None:
             yield Difference(f"webhooks[0].{key}", _shown(wanted[key]), _shown(present.get(key)))
@@ -141,6 +136,17 @@ def _entry_differences(wanted: Manifest, present: Manifest) -> Iterator[Differen
         left, right = _at(wanted["clientConfig"], path), _at(present.get("clientConfig") or {}, path)
         if left != right:
             yield Difference(f"webhooks[0].clientConfig.{path}", _shown(left), _shown(right))
+
+
+def _condition_differences(wanted: dict[str, str], present: dict[str, str]) -> Iterator[Difference]:
+    for name in [*wanted, *(name for name in present if name not in wanted)]:
+        left, right = wanted.get(name), present.get(name)
+        if left != right:
+            yield Difference(f"webhooks[0].matchConditions[{name}]", _shown(left), _shown(right))
+
+
+def _conditions(entry: Manifest) -> dict[str, str]:
+    return {condition["name"]: condition["expression"] for condition in entry.get("matchConditions") or ()}
 
 
 def _normal(key: str, entry: Manifest) -> object:
@@ -157,9 +163,8 @@ def _normal(key: str, entry: Manifest) -> object:
 def _only_replacing_helps(wanted: Manifest, present: Manifest, path: str) -> bool:
     """Return whether server-side apply would leave the difference at `path` in place: we do not set that field."""
     field = path.removeprefix("webhooks[0].")
-    if field == "matchConditions":
-        ours = {condition["name"] for condition in wanted.get(field) or ()}
-        return any(condition["name"] not in ours for condition in present.get(field) or ())
+    if field.startswith("matchConditions["):
+        return field[len("matchConditions[") : -1] not in _conditions(wanted)
     if field.startswith("clientConfig."):
         backend_changed = ("url" in wanted["clientConfig"]) != ("url" in (present.get("clientConfig") or {}))
         return backend_changed or _at(wanted, field) is None
