@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -359,4 +360,7 @@ def main() -> NoReturn:
     except ReconcilerError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except Exception:  # noqa: BLE001 - a defect must not end with 1, which means a difference to callers of diff
+        traceback.print_exc()
+        code = ExitCode.INTERNAL
     sys.exit(code if isinstance(code, int) else ExitCode.OK)

@@ -234,6 +234,8 @@ class Cluster:
         except TimeoutError as error:
             raise UnavailableError(f"{verb} {target}: no answer within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                await self._disconnect()  # the API server's CA may have been renewed: it is read afresh
             raise UnavailableError(f"{verb} {target}: {_words(error)}") from error
         if response.status >= 400 and not (response.status == 404 and method in ("GET", "DELETE") and not collection):  # noqa: PLR2004 - HTTP
             if response.status == 401:  # noqa: PLR2004 - HTTP
@@ -265,7 +267,13 @@ class Cluster:
             body=body,
             auth_settings=["BearerToken"],
         )
-        answer = await client.call_api(*request, _request_timeout=timeout)
+        try:
+            answer = await client.call_api(*request, _request_timeout=timeout)
+        except RuntimeError as error:
+            if client is self._client:
+                raise
+            # Another request found our credentials stale and closed this connection meanwhile.
+            raise UnavailableError(f"{method} {target}: the connection was renewed meanwhile") from error
         return cast("aiohttp.ClientResponse", answer.response)
 
     async def _connected(self) -> ApiClient:

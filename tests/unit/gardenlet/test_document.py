@@ -1,7 +1,7 @@
 """The verdict on each document of the corpus is gardenlet's own, or differs for the reason that stands beside it.
 
-The column `gardenlet` was recorded from gardenlet's own decoder and feature gates (gardener v1.150, b312835d); `body` is
-short for a document that begins with the usual apiVersion and kind.
+The column `gardenlet` was recorded from gardenlet's own decoder and feature gates (gardener v1.150, b312835d), `either`
+where Go's map order decides; `body` is short for a document that begins with the usual apiVersion and kind.
 """
 
 import base64
