@@ -91,6 +91,15 @@ class _Options:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass: what was asked, the object before it (read for a dry-run only), and what came of it."""
+
+    decision: "Decision"
+    before: "Manifest | None"
+    outcome: "Outcome"
+
+
 def _path_option(*names: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(*names, type=click.Path(path_type=Path), metavar="FILE", help=text)
 
@@ -199,8 +208,8 @@ def diff(timeout: float, **options: Any) -> None:  # noqa: ANN401 - click's keyw
     """
     from reconciler.registration.present import unified  # noqa: PLC0415 - heavy, and not every command needs it
 
-    before, outcome = _once(_Options(**options), timeout=timeout, dry_run=True)
-    text = unified(before, outcome.observed)
+    done = _once(_Options(**options), timeout=timeout, dry_run=True)
+    text = unified(done.before, done.outcome.observed)
     for line in text:
         colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
         click.echo(click.style(line, fg=colour))
@@ -219,7 +228,8 @@ def reconcile(timeout: float, output: str, *, dry_run: bool, adopt: bool, **opti
     Prints one line: registered, updated, unchanged, removed or absent.
     """
     chosen = _Options(**options)
-    _, outcome = _once(chosen, timeout=timeout, dry_run=dry_run, adopt=adopt)
+    done = _once(chosen, timeout=timeout, dry_run=dry_run, adopt=adopt)
+    outcome = done.outcome
     name = chosen.settings().registration.name
     if output == "json":
         click.echo(
@@ -227,6 +237,7 @@ def reconcile(timeout: float, output: str, *, dry_run: bool, adopt: bool, **opti
                 {
                     "result": outcome.result.value,
                     "name": name,
+                    "gate": _decision_json(done.decision),
                     "dryRun": dry_run,
                     "differences": [_difference_json(item) for item in outcome.differences],
                     "addedByOthers": [_difference_json(item) for item in outcome.tolerated],
@@ -267,30 +278,35 @@ def run(log_level: str, log_format: str, **options: Any) -> None:  # noqa: ANN40
     loop.log.info("run.stopped")
 
 
-def _once(
-    options: _Options, *, timeout: float, dry_run: bool = False, adopt: bool = False
-) -> "tuple[Manifest | None, Outcome]":
-    """Run one pass until it succeeds or `timeout` seconds are over; return the object before it, and the outcome."""
+def _once(options: _Options, *, timeout: float, dry_run: bool = False, adopt: bool = False) -> _Pass:
+    """Run one pass until it succeeds or `timeout` seconds are over."""
     from reconciler.backoff import Backoff, retrying  # noqa: PLC0415 - heavy, and not every command needs it
     from reconciler.controller import inputs, reconcile  # noqa: PLC0415 - imports kubernetes
 
     settings = options.settings()
     registration = settings.registration
     last: list[BaseException] = []
+    warned: set[str] = set()
 
-    async def one_pass(cluster: "Cluster") -> "tuple[Manifest | None, Outcome]":
+    def announce(error: BaseException, delay_seconds: float) -> None:
+        last.append(error)
+        click.echo(f"retrying in {delay_seconds:.1f} s: {error}", err=True)
+
+    async def one_pass(cluster: "Cluster") -> _Pass:
         decision = await inputs.read_decision(inputs.configuration_source(settings.gardenlet_configuration, cluster))
-        for warning in decision.warnings:
+        for warning in set(decision.warnings) - warned:
             click.echo(f"warning: {warning}", err=True)
+            warned.add(warning)
         bundle = await inputs.read_ca_bundle(inputs.ca_source(registration.ca, cluster)) if decision.enabled else None
         before = await cluster.get(reconcile.target_of(registration)) if dry_run else None
-        return before, await reconcile.reconcile(cluster, registration, ca_bundle=bundle, adopt=adopt, dry_run=dry_run)
+        outcome = await reconcile.reconcile(cluster, registration, ca_bundle=bundle, adopt=adopt, dry_run=dry_run)
+        return _Pass(decision, before, outcome)
 
-    async def until_deadline() -> "tuple[Manifest | None, Outcome]":
+    async def until_deadline() -> _Pass:
         policy = retrying(
             Backoff(settings.backoff.initial, settings.backoff.maximum),
             deadline_seconds=timeout,
-            before_sleep=lambda error, _: last.append(error),
+            before_sleep=announce,
         )
         try:
             async with asyncio.timeout(timeout), options.cluster(settings) as cluster:

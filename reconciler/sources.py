@@ -124,9 +124,14 @@ async def _notices(folders: tuple[Path, ...]) -> AsyncGenerator[None, None]:
         recursive=False,
         ignore_permission_denied=True,
     )
-    async with aclosing(notices):
-        async for _ in notices:
-            yield
+    try:
+        async with aclosing(notices):
+            async for _ in notices:
+                yield
+    except (OSError, RuntimeError):
+        # No inotify to be had, or a folder went while it was being watched: the look at the file must do this time.
+        await asyncio.sleep(_LOOK_SECONDS)
+        yield
 
 
 def read_file(path: Path, *, most_bytes: int) -> bytes:

@@ -60,9 +60,11 @@ class _Wake:
 
     due: set[Trigger] = field(default_factory=lambda: set(_EVERYTHING))
     event: asyncio.Event = field(default_factory=asyncio.Event)
+    news: set[Trigger] = field(default_factory=set)  # what came since a wait began
 
     def set(self, trigger: Trigger) -> None:
         self.due.update(_EVERYTHING if trigger is Trigger.RESYNC else {trigger})
+        self.news.add(trigger)
         self.event.set()
 
 
@@ -195,7 +197,7 @@ class Loop:
         urgent = {Trigger.CONFIGURATION, Trigger.CA}
         if isinstance(self._last_error, ForeignObjectError):
             urgent.add(Trigger.REGISTRATION)
-        before = set(self._wake.due)
+        self._wake.news.clear()
         self._wake.event.clear()
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             try:
@@ -203,7 +205,7 @@ class Loop:
                     await self._wake.event.wait()
             except TimeoutError:
                 return
-            if (self._wake.due - before) & urgent:
+            if self._wake.news & urgent:
                 return
             self._wake.event.clear()
 
