@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from reconciler.errors import ExitCode, ReconcilerError, UnavailableError
+from reconciler.errors import ConflictError, ExitCode, ReconcilerError, UnavailableError
 
 if TYPE_CHECKING:
     from reconciler.cluster import Cluster
@@ -311,10 +311,10 @@ def _once(options: _Options, *, timeout: float, dry_run: bool = False, adopt: bo
         try:
             async with asyncio.timeout(timeout), options.cluster(settings) as cluster:
                 return await policy(one_pass, cluster)
-        except TimeoutError as error:
-            if last:
-                raise last[-1] from error
-            raise UnavailableError(f"no answer from the API server within {timeout:g} s") from error
+        except (ConflictError, UnavailableError, TimeoutError) as error:
+            cause = last[-1] if isinstance(error, TimeoutError) and last else error
+            kind = ConflictError if isinstance(cause, ConflictError) else UnavailableError
+            raise kind(f"gave up after {timeout:g} s: {str(cause) or 'no answer from the API server'}") from error
 
     return asyncio.run(until_deadline())
 
