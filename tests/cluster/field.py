@@ -1,0 +1,86 @@
+"""The playing field of a cluster test: the product's identity and files, and other writers with every right."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from tests.faults import FaultProxy
+from tests.seed import COLLECTION, REGISTRATION, Seed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+JSON_PATCH = "application/json-patch+json"
+
+
+class Field:
+    """The playing field of a test: what the product sees, and other writers with every right."""
+
+    def __init__(self, stage: Seed) -> None:
+        self.seed = stage
+        self.plane = stage.plane
+        self.other = stage.writer("somebody-else")
+
+    def standing(self) -> dict[str, Any] | None:
+        """Return our object as it stands, None where it does not."""
+        found: dict[str, Any] | None = self.other.request("GET", REGISTRATION)
+        return found
+
+    def webhook(self) -> dict[str, Any]:
+        """Return the one webhook of our object."""
+        found = self.standing()
+        assert found is not None
+        assert len(found["webhooks"]) == 1, found["webhooks"]
+        webhook: dict[str, Any] = found["webhooks"][0]
+        return webhook
+
+    def patch(self, *operations: tuple[str, str, object]) -> None:
+        """Change our object as somebody else: (op, path, value) of a JSON patch."""
+        body = [
+            {"op": op, "path": path, **({} if op == "remove" else {"value": value})} for op, path, value in operations
+        ]
+        assert self.other.request("PATCH", f"{REGISTRATION}?fieldManager=somebody-else", body, JSON_PATCH) is not None
+
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Create an object as somebody else."""
+        created: dict[str, Any] = self.other.request("POST", COLLECTION, manifest)
+        return created
+
+    def delete(self) -> None:
+        """Delete our object, if it is there, finalizers and all."""
+        if (found := self.standing()) is None:
+            return
+        if found["metadata"].get("finalizers"):
+            self.patch(("remove", "/metadata/finalizers", None))
+        self.other.request("DELETE", REGISTRATION)
+
+    def writes(self) -> list[dict[str, Any]]:
+        """Return the audited write requests of the product's identity."""
+        user = "system:serviceaccount:garden:seccomp-reconciler"
+        verbs = {"create", "update", "patch", "delete", "deletecollection"}
+        return [
+            event
+            for event in self.plane.audit_events()
+            if event.get("user", {}).get("username") == user and event["verb"] in verbs
+        ]
+
+
+@asynccontextmanager
+async def proxied(stage: Seed) -> AsyncIterator[tuple[FaultProxy, Path]]:
+    """Yield a fault proxy and the product's kubeconfig through it."""
+    plane = stage.plane
+    token = plane.token_for_service_account("garden", "seccomp-reconciler")
+    pair = plane.issue_serving_certificate()
+    async with FaultProxy(upstream=plane.url, upstream_ca=plane.ca_file, certificate=pair) as proxy:
+        yield proxy, plane.kubeconfig_with(server=proxy.url, token=token)
+
+
+def document(*, gate: str) -> str:
+    """Return a GardenletConfiguration whose gate has this value."""
+    return (
+        "apiVersion: gardenlet.config.gardener.cloud/v1alpha1\nkind: GardenletConfiguration\n"
+        f"featureGates:\n  DefaultSeccompProfile: {gate}\n"
+    )

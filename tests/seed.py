@@ -1,0 +1,197 @@
+"""A seed as the reconciler finds it: its restricted identity, its files, the real program as a process, other writers.
+
+The demo and the benchmarks stand on it; each takes a control plane and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import HTTPSConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import yaml
+
+from tests.controlplane.errors import ApiError
+from tests.controlplane.supervisor import die_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from tests.controlplane.plane import ControlPlane
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = Path(sys.executable).with_name("seccomp-reconciler")
+COLLECTION = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+REGISTRATION = f"{COLLECTION}/seccomp-reconciler"
+USER = "system:serviceaccount:garden:seccomp-reconciler"
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_COLLECTIONS = {
+    "ServiceAccount": "/api/v1/namespaces/garden/serviceaccounts",
+    "ClusterRole": f"{_RBAC}/clusterroles",
+    "ClusterRoleBinding": f"{_RBAC}/clusterrolebindings",
+    "Role": f"{_RBAC}/namespaces/garden/roles",
+    "RoleBinding": f"{_RBAC}/namespaces/garden/rolebindings",
+}
+_TIMEOUT_SECONDS = 30.0
+_END_SECONDS = 10.0
+
+
+class Connection:
+    """One kept connection to the API server, so that a measured time holds no TLS handshake."""
+
+    def __init__(self, kubeconfig: Path, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+        document = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        if "client-key-data" in user:
+            pair = kubeconfig.with_suffix(".pem")
+            pair.write_bytes(b"".join(base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")))
+            context.load_cert_chain(pair)
+        token = user.get("token")
+        self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        address = urlsplit(cluster["server"])
+        self.http = HTTPSConnection(address.hostname or "", address.port, timeout=timeout_seconds, context=context)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+
+    def send(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> None:
+        """Send one request; the answer is read from `http`."""
+        payload = None if body is None else json.dumps(body)
+        self.http.request(method, path, payload, {**self._headers, "Content-Type": content_type})
+
+    def request(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Any:  # noqa: ANN401 - whatever JSON the API server answers
+        """Return the parsed answer, None where there is no such object; ApiError for any other refusal."""
+        self.send(method, path, body, content_type)
+        response = self.http.getresponse()
+        text = response.read().decode()
+        if response.status == HTTPStatus.NOT_FOUND:
+            return None
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise ApiError(method, path, response.status, text)
+        return json.loads(text)
+
+
+class Reconciler:
+    """`seccomp-reconciler run` as a process; its log goes to a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the log's events of that name so far."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        parsed = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [event for event in parsed if event.get("event") == name]
+
+    def last_words(self, lines: int = 10) -> str:
+        """Return the end of the log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:]) or "(no output)"
+
+    def stop(self) -> tuple[int, float]:
+        """Send SIGTERM; return the exit status and the seconds it took. TimeoutExpired after ten seconds."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(_END_SECONDS), time.monotonic() - began
+
+
+class Seed:
+    """A control plane with exactly config/rbac.yaml, and a directory with the product's files."""
+
+    def __init__(self, plane: ControlPlane, directory: Path) -> None:
+        self.plane = plane
+        self.directory = directory
+        self.gardenlet = directory / "config.yaml"
+        self.ca = directory / "ca.crt"
+        plane.ensure_namespace("garden")
+        for document in yaml.safe_load_all((ROOT / "config" / "rbac.yaml").read_text()):
+            plane.admin_request("POST", _COLLECTIONS[document["kind"]], document)
+        self.kubeconfig = plane.kubeconfig_for_service_account("garden", "seccomp-reconciler", seconds=4 * 3600)
+        self.configure((ROOT / "config" / "gardenlet.yaml").read_text())
+        self.ca.write_bytes(plane.ca_pem)
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SECCOMP_", "KUBE"))}
+        # HOME: neither the product nor kubectl may find, or leave, anything in the user's own.
+        self.environment = {**kept, "KUBECONFIG": str(self.kubeconfig), "HOME": str(directory)}
+        self.inputs = ("--gardenlet-config", str(self.gardenlet), "--ca-file", str(self.ca))
+
+    def configure(self, text: str) -> None:
+        """Put this GardenletConfiguration in place, whole: as the kubelet swaps a ConfigMap's files."""
+        new = self.gardenlet.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.gardenlet)
+
+    def writer(self, name: str) -> Connection:
+        """Return a connection of another writer, with every right."""
+        return Connection(self.plane.kubeconfig_for_user(name, ["system:masters"]))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command of the product to its end, as the restricted ServiceAccount."""
+        return subprocess.run(
+            [PROGRAM, *arguments], env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[Reconciler]:
+        """Start `seccomp-reconciler run` with the seed's inputs; it is ended on leaving, whatever happened."""
+        with self.process([str(PROGRAM), "run", *self.inputs, *arguments]) as reconciler:
+            yield reconciler
+
+    @contextmanager
+    def process(self, argv: list[str]) -> Iterator[Reconciler]:
+        """Start a program as the restricted ServiceAccount; it is ended on leaving, whatever happened."""
+        descriptor, name = tempfile.mkstemp(suffix=".log", dir=self.directory)
+        # Its own session: Ctrl-C reaches us, and we decide the order in which things end.
+        process = subprocess.Popen(
+            argv,
+            env=self.environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - also when we are killed; no thread holds a lock here
+        )
+        os.close(descriptor)
+        reconciler = Reconciler(process, Path(name))
+        try:
+            yield reconciler
+        finally:
+            if process.poll() is None:
+                try:
+                    reconciler.stop()
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+@contextmanager
+def seed(plane: ControlPlane) -> Iterator[Seed]:
+    """Make `plane` a seed; the product's files are gone on leaving."""
+    with tempfile.TemporaryDirectory(prefix="seccomp-seed-") as directory:
+        yield Seed(plane, Path(directory))
