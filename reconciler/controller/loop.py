@@ -62,10 +62,16 @@ class _Wake:
     event: asyncio.Event = field(default_factory=asyncio.Event)
     news: set[Trigger] = field(default_factory=set)  # what came since a wait began
 
-    def set(self, trigger: Trigger) -> None:
+    def add(self, trigger: Trigger) -> None:
         self.due.update(_EVERYTHING if trigger is Trigger.RESYNC else {trigger})
         self.news.add(trigger)
         self.event.set()
+
+    def take(self) -> set[Trigger]:
+        """Return what is due; what comes from now on, the same trigger too, is due again."""
+        self.event.clear()
+        taken, self.due = self.due, set()
+        return taken
 
 
 class Loop:
@@ -109,10 +115,18 @@ class Loop:
             await policy(self._pass)
 
     async def _pass(self) -> None:
-        self._wake.event.clear()
-        due = set(self._wake.due)
+        due = self._wake.take()
+        try:
+            await self._answer(due)
+        except BaseException:
+            self._wake.due |= due  # only a pass that came to its end has answered what it was woken for
+            raise
+        if self._failing:
+            self._failing = False
+            log.info("pass.recovered")
+
+    async def _answer(self, due: set[Trigger]) -> None:
         if due == {Trigger.REGISTRATION} and _version(self._watched) == self._settled:
-            self._wake.due -= due
             return  # the watch tells us of our own write
         if Trigger.CONFIGURATION in due:
             await self._refresh_decision()
@@ -122,13 +136,6 @@ class Loop:
         if decision is not None and (not decision.enabled or self.known.ca_bundle is not None):
             bundle = self.known.ca_bundle if decision.enabled else None
             self._settle(await reconcile(self._cluster, self._settings.registration, ca_bundle=bundle))
-        # Only a pass that came to its end has answered what it was woken for.
-        self._wake.due -= due
-        if self._wake.due:
-            self._wake.event.set()
-        if self._failing:
-            self._failing = False
-            log.info("pass.recovered")
 
     async def _refresh_decision(self) -> None:
         try:
@@ -212,7 +219,7 @@ class Loop:
     async def _follow_source(self, source: Source, trigger: Trigger) -> None:
         async with aclosing(source.changes()) as changes:
             async for _ in changes:
-                self._wake.set(trigger)
+                self._wake.add(trigger)
 
     async def _follow_registration(self) -> None:
         async with aclosing(self._cluster.follow(target_of(self._settings.registration))) as states:
@@ -223,12 +230,12 @@ class Loop:
                     continue
                 self._watched = state
                 if _version(state) != self._settled:
-                    self._wake.set(Trigger.REGISTRATION)
+                    self._wake.add(Trigger.REGISTRATION)
 
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(self._settings.resync_period_seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
-            self._wake.set(Trigger.RESYNC)
+            self._wake.add(Trigger.RESYNC)
 
 
 async def run(

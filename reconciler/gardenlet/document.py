@@ -16,8 +16,8 @@ Refused here although gardenlet would accept it, always on the side of leaving t
 - `{a:,b}`, `{a:[b]}` and the like: in a flow collection, a plain text with a colon right before one of `,?[]{}`;
 - `\'` within double quotes, and a tag that touches `,`, `[` or `]` or holds an odd percent-escape (`!!str,`, `!a%00`);
 - a list or a mapping as an implicit key (`--- []: x`);
-- two keys that are the same text in JSON (`1` and `1.0`) when one value is unusable: gardenlet takes whichever Go's map
-  order yields.
+- two keys that are the same text in JSON (`1` and `1.0`) when one value is unusable: gardenlet takes the one that Go's
+  map order yields.
 
 Source: apimachinery runtime/serializer, sigs.k8s.io/yaml v1.6, go.yaml.in/yaml v2.4, gardener v1.150.
 """
@@ -886,10 +886,8 @@ def _read_yaml(document: bytes) -> _Value:
     source, decoder, parser = _Source(text), _Decoder(), CParser(document)
     event: yaml.Event | None = None
     try:
-        while event is None or not _is_end(event):
-            event = parser.get_event()
-            if event is not None:
-                _take(event, decoder, source)
+        while (event := parser.get_event()) is not None and not _is_end(event):
+            _take(event, decoder, source)
     except yaml.MarkedYAMLError as error:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise _Unreadable(problem, _place(error.problem_mark or error.context_mark)) from None
