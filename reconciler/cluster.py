@@ -9,6 +9,7 @@ import json
 import os
 import re
 import ssl
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -99,6 +100,9 @@ class Cluster:
         )
         self._backoff = backoff or Backoff()
         self._client: ApiClient | None = None
+        # A watch outlives the renewal of credentials: its connection is closed when it ends, not under it, since
+        # aiohttp leaves a reader of a closed session waiting.
+        self._watches: Counter[ApiClient] = Counter()
 
     async def __aenter__(self) -> Self:
         await self._connected()
@@ -195,8 +199,12 @@ class Cluster:
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_TIMEOUT_SECONDS),
         }
+        client = await self._connected()
+        self._watches[client] += 1
         try:
-            response = await self._send("GET", target, query=query, collection=True, timeout=self._watch_timeout)
+            response = await self._send(
+                "GET", target, query=query, collection=True, timeout=self._watch_timeout, client=client
+            )
             async with response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP
                     raise _failure(response, await response.read(), "watch", target)
@@ -206,6 +214,10 @@ class Cluster:
             raise UnavailableError(f"watch of {target}: silent for {self._watch_timeout.sock_read:g} s") from error
         except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError) as error:
             raise UnavailableError(f"watch of {target}: {_words(error)}") from error
+        finally:
+            self._watches[client] -= 1
+            if client is not self._client:
+                await self._close_unless_watching(client)
 
     async def _request(
         self,
@@ -256,8 +268,9 @@ class Cluster:
         body: object = None,
         content_type: str = _JSON,
         collection: bool = False,
+        client: ApiClient | None = None,
     ) -> aiohttp.ClientResponse:
-        client = await self._connected()
+        client = client or await self._connected()
         path = target.resource.path(namespace=target.namespace, name=None if collection else target.name)
         request = await client.param_serialize(
             method,
@@ -307,6 +320,11 @@ class Cluster:
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            await self._close_unless_watching(client)
+
+    async def _close_unless_watching(self, client: ApiClient) -> None:
+        if not self._watches[client]:
+            del self._watches[client]
             await client.close()  # type: ignore[no-untyped-call] # likewise
 
 
