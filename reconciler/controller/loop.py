@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import structlog
 
@@ -37,6 +37,9 @@ class Trigger(StrEnum):
     RESYNC = "resync"
 
 
+# uid and resourceVersion; nothing where there is no object.
+_Version: TypeAlias = tuple[str, ...]
+_UNKNOWN: Final[_Version] = ("unknown",)
 _EVENTS: Final = {
     Result.REGISTERED: "registration.registered",
     Result.UPDATED: "registration.updated",
@@ -85,7 +88,7 @@ class Loop:
         self._ca = inputs.ca_source(settings.registration.ca, cluster)
         self._wake = _Wake()
         self._watched: Manifest | None = None  # our object as the watch last saw it
-        self._settled: tuple[str, str] | None = None  # its uid and resourceVersion after the last pass
+        self._settled: _Version = _UNKNOWN  # what the last pass left, as long as passes succeed
         self._tolerated: tuple[Difference, ...] = ()
         self._complaints: dict[str, str] = {}
         self._failing = False
@@ -119,6 +122,7 @@ class Loop:
         try:
             await self._answer(due)
         except BaseException:
+            self._settled = _UNKNOWN
             self._wake.due |= due  # only a pass that came to its end has answered what it was woken for
             raise
         if self._failing:
@@ -305,8 +309,8 @@ def _carry(
     return new, known
 
 
-def _version(observed: Manifest | None) -> tuple[str, str] | None:
-    return None if observed is None else (observed["metadata"]["uid"], observed["metadata"]["resourceVersion"])
+def _version(observed: Manifest | None) -> _Version:
+    return () if observed is None else (observed["metadata"]["uid"], observed["metadata"]["resourceVersion"])
 
 
 def _gate(decision: Decision | None) -> str:

@@ -49,6 +49,14 @@ class Field:
         created: dict[str, Any] = self.other.request("POST", COLLECTION, manifest)
         return created
 
+    def put(self, collection: str, manifest: dict[str, Any]) -> None:
+        """Create the object or merge `manifest` into it, as admin."""
+        path = f"{collection}/{manifest['metadata']['name']}"
+        if self.other.request("GET", path) is None:
+            self.plane.admin_request("POST", collection, manifest)
+        else:
+            self.plane.admin_request("PATCH", path, manifest, "application/merge-patch+json")
+
     def delete(self) -> None:
         """Delete our object, if it is there, finalizers and all."""
         if (found := self.standing()) is None:

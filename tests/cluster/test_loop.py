@@ -9,7 +9,6 @@ import os
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +28,7 @@ from tests.seed import seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
 
     from tests.controlplane.binaries import Binaries
 
@@ -198,16 +198,8 @@ async def test_the_ca_is_followed_and_its_loss_keeps_the_last_one(field: Field) 
 
 async def test_a_secret_and_a_config_map_in_the_cluster_are_followed(field: Field) -> None:
     """The CA in a Secret; the GardenletConfiguration in whichever ConfigMap the Deployment gardenlet mounts."""
-    plane = field.plane
-    pem = plane.ca_pem
+    pem = field.plane.ca_pem
     core, apps = "/api/v1/namespaces/garden", "/apis/apps/v1/namespaces/garden/deployments"
-
-    def put(collection: str, manifest: Any) -> None:  # noqa: ANN401 - a manifest
-        name = manifest["metadata"]["name"]
-        if field.other.request("GET", f"{collection}/{name}") is None:
-            plane.admin_request("POST", collection, manifest)
-        else:
-            plane.admin_request("PATCH", f"{collection}/{name}", manifest, "application/merge-patch+json")
 
     def secret(content: bytes) -> dict[str, Any]:
         return {"metadata": {"name": "seccomp-reconciler-tls"}, "data": {"ca.crt": base64.b64encode(content).decode()}}
@@ -215,10 +207,10 @@ async def test_a_secret_and_a_config_map_in_the_cluster_are_followed(field: Fiel
     def config_map(name: str, gate: str) -> dict[str, Any]:
         return {"metadata": {"name": name}, "data": {"config.yaml": document(gate=gate)}}
 
-    put(f"{core}/secrets", secret(pem))
-    put(f"{core}/configmaps", config_map("config-one", "true"))
-    put(f"{core}/configmaps", config_map("config-two", "false"))
-    put(apps, gardenlet_deployment("config-one"))
+    field.put(f"{core}/secrets", secret(pem))
+    field.put(f"{core}/configmaps", config_map("config-one", "true"))
+    field.put(f"{core}/configmaps", config_map("config-two", "false"))
+    field.put(apps, gardenlet_deployment("config-one"))
     settings = {
         "gardenletConfiguration": {"deployment": {}},
         "registration": {"ca": {"secret": {}}},
@@ -227,12 +219,12 @@ async def test_a_secret_and_a_config_map_in_the_cluster_are_followed(field: Fiel
         await standing(field)
         await running.proxy.watching(Match(path="configmaps", watch=True))
         await running.proxy.watching(Match(path="secrets", watch=True))
-        put(f"{core}/secrets", secret(pem * 2))
+        field.put(f"{core}/secrets", secret(pem * 2))
         await until(lambda: base64.b64decode(field.webhook()["clientConfig"]["caBundle"]) == pem * 2)
-        put(f"{core}/configmaps", config_map("config-one", "false"))
+        field.put(f"{core}/configmaps", config_map("config-one", "false"))
         await gone(field)
-        put(f"{core}/configmaps", config_map("config-two", "true"))
-        put(apps, gardenlet_deployment("config-two"))
+        field.put(f"{core}/configmaps", config_map("config-two", "true"))
+        field.put(apps, gardenlet_deployment("config-two"))
         await standing(field)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -236,12 +236,10 @@ def test_sources_in_the_cluster(field: Field, tmp_path: Path) -> None:
         "metadata": {"name": "seccomp-reconciler-tls"},
         "data": {"ca.crt": base64.b64encode(plane.ca_pem).decode()},
     }
-    plane.admin_request("POST", "/api/v1/namespaces/garden/secrets", secret)
+    field.put("/api/v1/namespaces/garden/secrets", secret)
     config_map = {"metadata": {"name": "gardenlet-config-1a2b"}, "data": {"config.yaml": document(gate="true")}}
-    plane.admin_request("POST", "/api/v1/namespaces/garden/configmaps", config_map)
-    plane.admin_request(
-        "POST", "/apis/apps/v1/namespaces/garden/deployments", gardenlet_deployment("gardenlet-config-1a2b")
-    )
+    field.put("/api/v1/namespaces/garden/configmaps", config_map)
+    field.put("/apis/apps/v1/namespaces/garden/deployments", gardenlet_deployment("gardenlet-config-1a2b"))
     settings = tmp_path / "settings.yaml"
     for source in (
         {"deployment": {"name": "gardenlet"}},
@@ -340,7 +338,7 @@ async def cli(field: Field, kubeconfig: Path, *arguments: str) -> tuple[int, str
     return await asyncio.to_thread(run, field, *arguments, "--kubeconfig", str(kubeconfig))
 
 
-def foreign_manifest() -> dict[str, object]:
+def foreign_manifest() -> dict[str, Any]:
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -365,7 +363,7 @@ def header() -> dict[str, str]:
     return {"apiVersion": defaults.api_version, "kind": defaults.kind}
 
 
-def gardenlet_deployment(config_map: str) -> dict[str, object]:
+def gardenlet_deployment(config_map: str) -> dict[str, Any]:
     """Return a Deployment of the shape of gardenlet's chart."""
     labels = {"app": "gardener", "role": "gardenlet"}
     container = {
