@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import ExitCode, InvalidConfigurationError
-from reconciler.gardenlet import document, featuregates
+from reconciler.gardenlet import document, featuregates, goyaml
 
 HERE = Path(__file__).parent
 HEAD = "apiVersion: gardenlet.config.gardener.cloud/v1alpha1\nkind: GardenletConfiguration\n"
@@ -194,7 +194,7 @@ def test_what_cannot_be_embedded_is_refused_with_what_is_supported(text: str, ex
 
 
 def test_libyaml_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "CParser", None)
+    monkeypatch.setattr(goyaml, "CParser", None)
     assert "libyaml" in refusal(HEAD.encode())
 
 
