@@ -63,7 +63,7 @@ class _Wake:
 
     due: set[Trigger] = field(default_factory=lambda: set(_EVERYTHING))
     event: asyncio.Event = field(default_factory=asyncio.Event)
-    news: set[Trigger] = field(default_factory=set)  # what came since a wait began
+    news: set[Trigger] = field(default_factory=set)  # what came since the last pass began
 
     def add(self, trigger: Trigger) -> None:
         self.due.update(_EVERYTHING if trigger is Trigger.RESYNC else {trigger})
@@ -73,6 +73,7 @@ class _Wake:
     def take(self) -> set[Trigger]:
         """Return what is due; what comes from now on, the same trigger too, is due again."""
         self.event.clear()
+        self.news.clear()
         taken, self.due = self.due, set()
         return taken
 
@@ -208,17 +209,14 @@ class Loop:
         urgent = {Trigger.CONFIGURATION, Trigger.CA}
         if isinstance(self._last_error, ForeignObjectError):
             urgent.add(Trigger.REGISTRATION)
-        self._wake.news.clear()
-        self._wake.event.clear()
-        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+        # News may have come while the failed pass was under way, after it had looked.
+        while not self._wake.news & urgent and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            self._wake.event.clear()
             try:
                 async with asyncio.timeout(left):
                     await self._wake.event.wait()
             except TimeoutError:
                 return
-            if self._wake.news & urgent:
-                return
-            self._wake.event.clear()
 
     async def _follow_source(self, source: Source, trigger: Trigger) -> None:
         async with aclosing(source.changes()) as changes:
