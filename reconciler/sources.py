@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from reconciler.errors import ConfigurationNotFoundError, InvalidConfigurationError, ReconcilerError
 
@@ -26,6 +26,10 @@ SETTLE_SECONDS: Final = 0.25
 _MOST_SETTLING_SECONDS: Final = 5.0
 # Where no notification comes (a replaced folder, a network file system) a look at the file's metadata stands in.
 _LOOK_SECONDS: Final = 2.0
+
+
+# Real path, times of change, inode and size of a file; None where there is none.
+_Mark: TypeAlias = tuple[str, int, int, int, int] | None
 
 
 class Source(Protocol):
@@ -66,12 +70,14 @@ class FileSource:
         self._path = path
         self._most_bytes = most_bytes
         self.origin = str(path)
+        self._read_at: list[_Mark] = []  # the last mark that `read` saw; empty before the first
 
     async def read(self) -> bytes:
         """Return the content once it stands still: a file that was just written is read again a moment later."""
         deadline = time.monotonic() + _MOST_SETTLING_SECONDS
         while True:
             before = self._mark()
+            self._read_at = [before]
             content = await asyncio.to_thread(read_file, self._path, most_bytes=self._most_bytes)
             age = time.time() - (before[1] / 1e9 if before else 0.0)
             if not 0 <= age < SETTLE_SECONDS and self._mark() == before:
@@ -84,7 +90,8 @@ class FileSource:
 
     async def changes(self) -> AsyncGenerator[None, None]:
         """Yield after each change of what the path leads to: content, symlinks on the way, or its coming and going."""
-        seen = self._mark()
+        # What was read, not what stands now: a change between the first reading and this moment counts.
+        seen = self._read_at[0] if self._read_at else self._mark()
         while True:
             async with aclosing(_notices(self._folders())) as notices:
                 async for _ in notices:
@@ -93,7 +100,7 @@ class FileSource:
                         yield
                         break  # the folders to watch may be others now
 
-    def _mark(self) -> tuple[str, int, int, int, int] | None:
+    def _mark(self) -> _Mark:
         """Return what changes when the file does; None where there is none."""
         try:
             found = self._path.stat()

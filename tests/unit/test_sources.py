@@ -100,6 +100,15 @@ async def test_a_change_between_two_notices_is_not_lost(tmp_path: Path) -> None:
         await anext(changes)
 
 
+async def test_a_change_between_the_first_reading_and_the_start_of_following_is_not_lost(tmp_path: Path) -> None:
+    path = plain(tmp_path)
+    source = FileSource(path, most_bytes=MOST)
+    assert await source.read() == b"one"
+    path.write_text("two")
+    async with aclosing(source.changes()) as changes, asyncio.timeout(20):
+        await anext(changes)
+
+
 async def test_half_a_document_is_never_read(tmp_path: Path) -> None:
     """A writer that truncates, pauses and goes on: what is read is one version or the other."""
     path = tmp_path / "config.yaml"
