@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeGuard, cast
 
 import aiohttp
 import yaml
@@ -185,7 +185,7 @@ class Cluster:
         query = {"fieldSelector": f"metadata.name={target.name}"}
         _, listed = await self._request("GET", target, query=query, collection=True)
         items = listed.get("items") or []
-        resource_version: str = listed["metadata"]["resourceVersion"]
+        resource_version: str = listed["metadata"].get("resourceVersion", "")
         # Items of a list carry no apiVersion and kind.
         observed = {"apiVersion": _api_version(target), **items[0]} if items else None
         return observed, resource_version
@@ -212,7 +212,7 @@ class Cluster:
                     yield _event(line, target)
         except TimeoutError as error:
             raise UnavailableError(f"watch of {target}: silent for {self._watch_timeout.sock_read:g} s") from error
-        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, ConfigException, OSError, ValueError) as error:
             raise UnavailableError(f"watch of {target}: {_words(error)}") from error
         finally:
             self._watches[client] -= 1
@@ -245,7 +245,7 @@ class Cluster:
                 text = await response.read()
         except TimeoutError as error:
             raise UnavailableError(f"{verb} {target}: no answer within {self._timeout.total:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, ConfigException, OSError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 await self._disconnect()  # the API server's CA may have been renewed: it is read afresh
             raise UnavailableError(f"{verb} {target}: {_words(error)}") from error
@@ -254,9 +254,13 @@ class Cluster:
                 await self._disconnect()  # credentials are read afresh by the next request
             raise _failure(response, text, verb, target)
         try:
-            return response.status, json.loads(text)
+            body = json.loads(text)
         except ValueError as error:
             raise UnavailableError(f"{verb} {target}: expected JSON from the API server, got {text[:80]!r}") from error
+        named = verb in ("get", "patch") and response.status != 404  # noqa: PLR2004 - HTTP
+        if not _is_object(body) or (named and "uid" not in body["metadata"]):
+            raise UnavailableError(f"{verb} {target}: expected an object from the API server, got {text[:80]!r}")
+        return response.status, body
 
     async def _send(
         self,
@@ -330,12 +334,22 @@ class Cluster:
 
 def _event(line: bytes, target: Target) -> tuple[str, Manifest]:
     event = json.loads(line)  # half a line raises ValueError, which ends the watch
-    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
-        raise UnavailableError(f"watch of {target}: expected an event, got {line[:80]!r}")
-    if event["type"] == "ERROR":
+    if isinstance(event, dict) and event.get("type") == "ERROR" and isinstance(event.get("object"), dict):
         status = event["object"]
         raise UnavailableError(f"watch of {target}: {status.get('code')} {status.get('message')}")
+    if not (
+        isinstance(event, dict)
+        and isinstance(event.get("type"), str)
+        and _is_object(event.get("object"))
+        and "resourceVersion" in event["object"]["metadata"]
+    ):
+        raise UnavailableError(f"watch of {target}: expected an event, got {line[:80]!r}")
     return event["type"], event["object"]
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether `value` has the shape of what an API server sends: a load balancer's page of JSON has not."""
+    return isinstance(value, dict) and isinstance(value.get("metadata"), dict)
 
 
 def _failure(response: aiohttp.ClientResponse, text: bytes, verb: str, target: Target) -> ReconcilerError:

@@ -285,6 +285,8 @@ REQUEST_FAULTS = {
     "cut": Fault.cut_body(times=3),
     "lost-answer": Fault.lost_answer(times=2, match=Match(write=True)),
     "garbage": Fault.garbage(b"<html>", times=3),
+    "json-of-another": Fault.garbage(b'{"ok": true}', times=3),
+    "json-list": Fault.garbage(b"[]", times=2),
     "truncated": Fault.truncated_json(times=3),
     "silent": Fault.half_open(times=1, match=Match(write=True)),
     "trickle": Fault.trickle(0.0005, times=1),

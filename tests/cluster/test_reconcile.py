@@ -288,6 +288,8 @@ FAULTS = {
     "lost-answer": Fault.lost_answer(times=1, match=Match(write=True)),
     "conflicts": Fault.refuse_status(409, times=4, match=Match(write=True)),
     "garbage": Fault.garbage(b"<html>", times=2),
+    "json-of-another": Fault.garbage(b'{"ok": true}', times=3),
+    "json-list": Fault.garbage(b"[]", times=2),
     "truncated": Fault.truncated_json(times=2),
     "late": Fault.delay(0.5, times=2),
     "trickled": Fault.trickle(0.0005, times=1),
