@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VERSIONS ?= 1.32.2 1.36.3 1.37.2
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types contracts unit test test-matrix controlplane demo bench clean
+.PHONY: help check format lint types contracts unit test test-matrix controlplane demo bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,11 +47,17 @@ test-matrix: $(READY) ## the cluster tests on each of VERSIONS
 controlplane: $(READY) ## start a control plane in the foreground and print the KUBECONFIG to use
 	@$(BIN)/python -m tests.controlplane run
 
-demo: $(READY) ## the main job on an embedded control plane: register, repair, remove
+demo: $(READY) ## on a control plane of its own: a pod before and after, the proof, a rotation, repairs
 	@$(BIN)/python -m tests.demo
 
 bench: $(READY) ## the benchmarks, on a control plane of their own
 	@$(BIN)/python -m benchmarks
+
+fuzz: $(READY) ## SECONDS (60) of coverage-guided fuzzing for each target, and the property tests at random
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz.review $(SECONDS)
+	$(BIN)/python -m tests.fuzz.http $(SECONDS)
+	$(BIN)/pytest -q tests/unit -k properties --hypothesis-profile=explore
 
 clean: ## remove what the targets above made here (not the cached control planes)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist

@@ -63,6 +63,7 @@ MUTATING_WEBHOOK_CONFIGURATIONS: Final = Resource("admissionregistration.k8s.io"
 SECRETS: Final = Resource("", "v1", "secrets")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
+PODS: Final = Resource("", "v1", "pods")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,16 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.resource.plural}/{self.name}" + (f" in namespace {self.namespace}" if self.namespace else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How the API server answered a dry-run: status, its message where it refuses, its warnings, else the object."""
+
+    status: int
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    returned: Manifest | None = None
 
 
 class Cluster:
@@ -119,6 +130,37 @@ class Cluster:
     async def create(self, target: Target, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply `manifest` where no such object stands; ConflictError where one appeared since it was looked for."""
         return await self._apply(target, manifest, {"resourceVersion": _ABSENT_RESOURCE_VERSION}, dry_run=dry_run)
+
+    async def attempt(self, target: Target, manifest: Manifest, *, timeout_seconds: float) -> Attempt:
+        """Return how the API server answers the creation of `manifest` as a dry-run, refusals included.
+
+        UnavailableError where it does not answer; ForbiddenError where our identity may not create such objects.
+        """
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        try:
+            response = await self._send(
+                "POST", target, query={"dryRun": "All"}, body=manifest, collection=True, timeout=timeout
+            )
+            async with response:
+                text = await response.read()
+        except TimeoutError as error:
+            raise UnavailableError(f"create {target}: no answer within {timeout_seconds:g} s") from error
+        except (aiohttp.ClientError, ConfigException, OSError) as error:
+            raise UnavailableError(f"create {target}: {_words(error)}") from error
+        warnings = tuple(_unquoted(line) for line in response.headers.getall("Warning", ()))
+        if response.status in (401, 429) or (response.status == 403 and _is_rbac(text)):  # noqa: PLR2004 - HTTP
+            if response.status == 401:  # noqa: PLR2004 - HTTP
+                await self._disconnect()
+            raise _failure(response, text, "create", target)
+        if response.status >= 400:  # noqa: PLR2004 - HTTP
+            return Attempt(response.status, _message(response, text), warnings)
+        try:
+            returned = json.loads(text)
+        except ValueError:
+            returned = None
+        if not _is_object(returned):
+            raise UnavailableError(f"create {target}: expected an object from the API server, got {text[:80]!r}")
+        return Attempt(response.status, "", warnings, returned)
 
     async def apply(self, target: Target, manifest: Manifest, *, observed: Manifest, dry_run: bool = False) -> Manifest:
         """Apply `manifest` onto exactly the `observed` object; ConflictError where it changed, went or was replaced."""
@@ -353,11 +395,8 @@ def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _failure(response: aiohttp.ClientResponse, text: bytes, verb: str, target: Target) -> ReconcilerError:
-    """Return the error that an answer of 400 or more stands for; its body is a Status object or plain text."""
-    try:
-        message = json.loads(text)["message"]
-    except (ValueError, KeyError, TypeError):
-        message = text.decode(errors="replace").strip()[:500] or response.reason
+    """Return the error that an answer of 400 or more stands for."""
+    message = _message(response, text)
     status = response.status
     if status in (401, 403):
         return ForbiddenError(_forbidden(status, message, verb, target))
@@ -368,6 +407,25 @@ def _failure(response: aiohttp.ClientResponse, text: bytes, verb: str, target: T
             f"{verb} {target}: the API server answered {status}: {message}", retry_after_seconds=_retry_after(response)
         )
     return RejectedError(f"{verb} {target}: the API server refuses it ({status}): {message}")
+
+
+def _message(response: aiohttp.ClientResponse, text: bytes) -> str:
+    """Return the words of a refusal: its body is a Status object or plain text."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text.decode(errors="replace").strip()[:500] or str(response.reason)
+
+
+def _is_rbac(text: bytes) -> bool:
+    """Return whether a 403 comes from authorization; admission plugins answer 403 too, in other words."""
+    return b"cannot create resource" in text
+
+
+def _unquoted(warning: str) -> str:
+    """Return the text of a Warning header: `299 - "text"`. Source: RFC 7234, 5.5."""
+    found = re.match(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"', warning)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else warning
 
 
 def _forbidden(status: int, message: str, verb: str, target: Target) -> str:

@@ -69,6 +69,12 @@ class ConflictError(ReconcilerError):
     exit_code = ExitCode.TRY_AGAIN
 
 
+class NotProvedError(ReconcilerError):
+    """The path through the API server could not be proved in time; the message holds the verdict."""
+
+    exit_code = ExitCode.TRY_AGAIN
+
+
 class ForbiddenError(ReconcilerError):
     """The API server refuses our identity; the message names verb, resource and the missing rule."""
 

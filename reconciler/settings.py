@@ -4,6 +4,7 @@ Bytes come in, a frozen model goes out, or an InvalidConfigurationError that nam
 there. No I/O and no import of kubernetes enters here.
 """
 
+import ipaddress
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
@@ -49,6 +50,15 @@ def _label_key(value: str) -> str:
     return value
 
 
+def _server_name(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not re.fullmatch(rf"(\*\.)?{_SUBDOMAIN}", value) or len(value) > 253:  # noqa: PLR2004 - RFC 1123
+            raise ValueError(f"{value!r} is not allowed: expected a DNS name or an IP address") from None
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_duration)]
 Subdomain = Annotated[str, _checked(_SUBDOMAIN, 253, "a DNS-1123 subdomain: lower-case letters, digits, '-' and '.'")]
 DNSLabel = Annotated[
@@ -61,6 +71,7 @@ LabelKey = Annotated[str, AfterValidator(_label_key)]
 LabelValue = Annotated[
     str, _checked(rf"({_LABEL_NAME})?", 63, "a label value: at most 63 letters, digits, '-', '_' and '.'")
 ]
+ServerName = Annotated[str, AfterValidator(_server_name)]
 URLPath = Annotated[str, _checked(r"/[^\s?#]*", 1024, "an absolute URL path, such as /webhooks/seccomp-profile")]
 DataKey = Annotated[str, _checked(r"[-._a-zA-Z0-9]+", 253, "a key of a Secret or ConfigMap")]
 
@@ -139,6 +150,12 @@ class CAKey(ObjectKey):
     key: DataKey = "ca.crt"
 
 
+class CASecret(CAKey):
+    """A Secret that somebody else writes; certificates that it no longer holds stay trusted for `overlap`."""
+
+    overlap_seconds: Annotated[Seconds, Field(gt=0, alias="overlap")] = 600.0
+
+
 class DocumentKey(ObjectKey):
     """The key of a ConfigMap that holds the GardenletConfiguration."""
 
@@ -189,6 +206,8 @@ def _webhook_url(value: str) -> str:
         raise ValueError(f"{value!r} is no URL: {error}") from error
     if parts.scheme != "https" or not parts.hostname or not port_is_valid:
         raise ValueError(f"{value!r} is not allowed: expected https://host[:port]/path")
+    if not parts.hostname.isascii():
+        raise ValueError(f"{value!r} is not allowed: expected an ASCII host, an international one as xn--...")
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(
             f"{value!r} is not allowed: the API server takes no user, query or fragment in a webhook's URL"
@@ -208,11 +227,39 @@ class Backend(_Model):
         return self
 
 
+class SelfSigned(_Model):
+    """Certificates that the reconciler issues and rotates itself, in two Secrets; durations are kept in seconds."""
+
+    namespace: DNSLabel = "garden"
+    authority_secret: Subdomain = "seccomp-reconciler-ca"  # noqa: S105 - a name
+    serving_secret: Subdomain = "seccomp-reconciler-tls"  # noqa: S105 - likewise
+    extra_names: Annotated[tuple[ServerName, ...], Field(strict=False)] = ()
+    authority_lifetime_seconds: Annotated[Seconds, Field(gt=0, alias="authorityLifetime")] = 365 * 24 * 3600.0
+    serving_lifetime_seconds: Annotated[Seconds, Field(gt=0, alias="servingLifetime")] = 30 * 24 * 3600.0
+    overlap_seconds: Annotated[Seconds, Field(gt=0, alias="overlap")] = 24 * 3600.0
+    propagation_seconds: Annotated[Seconds, Field(gt=0, alias="propagation")] = 120.0
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.authority_secret == self.serving_secret:
+            raise ValueError("authoritySecret and servingSecret must differ: the server mounts the second alone")
+        # A third of each life is left when its renewal begins: the rotation must fit into it.
+        waits = 3 * (2 * self.propagation_seconds + self.overlap_seconds)
+        if self.authority_lifetime_seconds < waits:
+            raise ValueError(
+                f"authorityLifetime must be at least {durations.render(waits)}: 3 (2 propagation + overlap)"
+            )
+        if not 3 * self.propagation_seconds <= self.serving_lifetime_seconds <= self.authority_lifetime_seconds:
+            raise ValueError("servingLifetime must lie between 3 propagation and authorityLifetime")
+        return self
+
+
 class CASource(_Model):
     """Where the caBundle comes from: exactly one. `inline` is the PEM text itself."""
 
+    self_signed: SelfSigned | None = None
     file: Annotated[str, Field(min_length=1)] | None = None
-    secret: CAKey | None = None
+    secret: CASecret | None = None
     config_map: CAKey | None = None
     inline: Annotated[str, Field(min_length=1)] | None = None
 
@@ -242,7 +289,7 @@ class Registration(_Model):
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     annotations: dict[LabelKey, str] = Field(default_factory=dict)
     backend: Backend = Backend(service=ServiceBackend())
-    ca: CASource = CASource(secret=CAKey())
+    ca: CASource = CASource(self_signed=SelfSigned())
 
 
 class Backoff(_Model):
@@ -258,6 +305,13 @@ class Backoff(_Model):
         return self
 
 
+class Proof(_Model):
+    """How the path through the API server is proved: dry-run pods in a namespace of its own."""
+
+    namespace: DNSLabel = "seccomp-canary"
+    period_seconds: Annotated[Seconds, Field(ge=1, alias="period")] = 60.0
+
+
 class ReconcilerConfiguration(_Model):
     """The reconciler's own configuration file; durations are kept in seconds."""
 
@@ -267,6 +321,7 @@ class ReconcilerConfiguration(_Model):
         file="/etc/gardenlet/config/config.yaml"
     )
     registration: Registration = Registration()
+    proof: Proof = Proof()
     resync_period_seconds: Annotated[Seconds, Field(ge=10, alias="resyncPeriod")] = 600.0
     request_timeout_seconds: Annotated[Seconds, Field(ge=1, le=300, alias="requestTimeout")] = 15.0
     backoff: Backoff = Backoff()

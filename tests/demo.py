@@ -1,4 +1,4 @@
-"""`make demo`: the main job on a real API server, in numbered steps, each with the time that it took.
+"""`make demo`: from the gate to a pod with its profile, on a real API server, in numbered steps with their times.
 
 Nothing outside a temporary directory is written, and nothing is left running. Exit status 0: every step happened.
 """
@@ -20,12 +20,15 @@ import click
 import psutil
 import yaml
 
+from tests.backend import SecretVolume, Server, pod, profile_of, serving, settings_for
 from tests.controlplane import binaries
 from tests.controlplane.errors import ApiError, ControlPlaneError
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.progress import display
+from tests.controlplane.servers import free_port
 from tests.controlplane.versions import wanted
-from tests.seed import JSON_PATCH, MERGE_PATCH, REGISTRATION, Connection, Reconciler, Seed, seed
+from tests.load import Load
+from tests.seed import JSON_PATCH, MANAGED, MERGE_PATCH, PROGRAM, REGISTRATION, Connection, Reconciler, Seed, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +39,7 @@ _STEP_SECONDS = 15.0
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.001
 _GATE_ON = re.compile(r"^( +DefaultSeccompProfile:) true\b", re.MULTILINE)
+SKIP_LABEL = "seccompprofile.resources.gardener.cloud/skip"
 _INTERRUPTED = 130
 _READER_GONE = 141
 
@@ -91,8 +95,9 @@ def expect(what: str, *, holds: bool) -> None:
 class Demo:
     """The steps, on one seed."""
 
-    def __init__(self, story: Story, stage: Seed, other: Connection) -> None:
+    def __init__(self, story: Story, stage: Seed, other: Connection, inputs: tuple[str, ...]) -> None:
         self._story = story
+        self._inputs = inputs
         self._stage = stage
         self._other = other
 
@@ -123,6 +128,66 @@ class Demo:
         expect(f"check-config: {checked.stderr}", holds=checked.returncode == 0 and ": on" in checked.stdout)
         self._story.say("$ seccomp-reconciler check-config config/gardenlet.yaml")
         self._story.done(checked.stdout.strip())
+
+    def before(self) -> None:
+        """Show what happens to a pod without the webhook."""
+        self._story.step(
+            "A pod of a control plane, before",
+            "Nobody sets a seccomp profile: its containers may make every system call.",
+        )
+        found = self._create("etcd-before")
+        expect("a pod without a profile", holds=profile_of(found) is None)
+        self._story.done(f"{MANAGED}/etcd-before: {_profile(found)}")
+
+    def answered(self, server: Server, reconciler: Reconciler) -> None:
+        """Show that the webhook is answered, and the proof."""
+        self._story.step(
+            "`seccomp-reconciler serve` answers, and the path is proved",
+            "Registered is not yet protected: a dry-run pod must come back through the API server with its profile.",
+        )
+        until("the server to be ready", lambda: _is_ready(server), seconds=_START_SECONDS)
+        self._story.done("serves with the certificate from the Secret that `run` issued, mounted as the kubelet does")
+        took = until("the proof", lambda: bool(reconciler.events("proof.held")))
+        held = reconciler.events("proof.held")[-1]
+        self._story.done(f"proved by `run`: {held['words']}", took)
+        asked = self._stage.command("prove", *self._inputs)
+        expect(f"prove: {asked.stderr}", holds=asked.returncode == 0)
+        self._story.say(f"$ seccomp-reconciler prove\n{asked.stdout.strip()}")
+
+    def pods(self) -> None:
+        """Show what becomes of pods now."""
+        self._story.step(
+            "The same pod, after; and those that are left alone",
+            "New pods in Gardener's namespaces get RuntimeDefault, unless they are labelled or say a type themselves.",
+        )
+        unconfined = {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}
+        cases: tuple[tuple[str, str | None, Object, Object], ...] = (
+            ("etcd-after", "RuntimeDefault", {}, {}),
+            ("etcd-labelled", None, {"labels": {SKIP_LABEL: "true"}}, {}),
+            ("etcd-unconfined", "Unconfined", {}, unconfined),
+        )
+        for name, wanted_profile, metadata, spec in cases:
+            found = self._create(name, metadata, spec)
+            expect(f"{name}: {wanted_profile}", holds=profile_of(found) == wanted_profile)
+            label = f"  (label {SKIP_LABEL})" if metadata else ""
+            self._story.done(f"{MANAGED}/{name}: {_profile(found)}{label}")
+        old = self._other.request("GET", f"/api/v1/namespaces/{MANAGED}/pods/etcd-before")
+        expect("the pod from before is left alone", holds=profile_of(old) is None)
+        self._story.done(f"{MANAGED}/etcd-before: {_profile(old)}: only new pods are mutated")
+
+    def rotation(self) -> None:
+        """Show a rotation of all certificates under load."""
+        self._story.step(
+            "All certificates are rotated while pods are created",
+            "A new authority is trusted before it serves, and the old one until nothing serves with it.",
+        )
+        began = time.monotonic()
+        with Load(self._stage) as load:
+            done = self._stage.command("certificates", "rotate", "--now", *self._inputs)
+        expect(f"rotate: {done.stderr}", holds=done.returncode == 0)
+        self._story.say(f"$ seccomp-reconciler certificates rotate --now\n{done.stdout.strip()}")
+        expect("; ".join(load.failures[:3]), holds=not load.failures)
+        self._story.done(f"{load.created} pods created meanwhile: each has its profile", time.monotonic() - began)
 
     def registration(self, reconciler: Reconciler) -> None:
         """Show the registration."""
@@ -207,6 +272,12 @@ class Demo:
         expect(f"exit status 0, not {status}", holds=status == 0)
         self._story.done("exit status 0", took)
 
+    def _create(self, name: str, metadata: Object | None = None, spec: Object | None = None) -> Object:
+        manifest = pod(name, **(metadata or {}))
+        manifest["spec"] |= spec or {}
+        found: Object = self._other.request("POST", f"/api/v1/namespaces/{MANAGED}/pods", manifest)
+        return found
+
     def _repaired(self, what: str, webhooks: object, *, labels: object = None) -> None:
         def as_before() -> bool:
             found = self._standing()
@@ -227,6 +298,17 @@ class Demo:
         return None if found is None else (found["metadata"]["uid"], found["metadata"]["resourceVersion"])
 
 
+def _profile(found: Object) -> str:
+    return f"seccompProfile.type: {profile_of(found) or 'none'}"
+
+
+def _is_ready(server: Server) -> bool:
+    try:
+        return server.page("/readyz")[0] == HTTPStatus.OK
+    except OSError:
+        return False
+
+
 def _allowed(connection: Connection, method: str, path: str) -> bool:
     try:
         connection.request(method, path)
@@ -243,7 +325,7 @@ def _excerpt(found: Object) -> str:
     shown = {
         "name": found["metadata"]["name"],
         "webhook": webhook["name"],
-        "calls": "{namespace}/{name}:{port}{path}".format_map(webhook["clientConfig"]["service"]),
+        "calls": webhook["clientConfig"]["url"],
         "for": "{operations[0]} {resources[0]}".format_map(webhook["rules"][0]),
         "failurePolicy": webhook["failurePolicy"],
         "namespaces": [_term(term) for term in webhook["namespaceSelector"]["matchExpressions"]],
@@ -269,13 +351,24 @@ def _tell(story: Story) -> None:
         story.done(f"Kubernetes {plane.version} at {plane.url}", time.monotonic() - began)
         stage = stack.enter_context(seed(plane))
         directories.append(stage.directory)
-        demo = Demo(story, stage, stack.enter_context(stage.writer("another-writer")))
+        port = free_port()
+        settings = stage.directory / "reconciler.yaml"
+        settings.write_text(settings_for(f"https://127.0.0.1:{port}/webhooks/seccomp-profile"))
+        inputs = ("--config", str(settings), "--gardenlet-config", str(stage.gardenlet))
+        demo = Demo(story, stage, stack.enter_context(stage.writer("another-writer")), inputs)
         demo.identity()
         demo.configuration()
-        with stage.running() as reconciler:
+        demo.before()
+        with stage.process([str(PROGRAM), "run", *inputs]) as reconciler:
             pids.append(reconciler.pid)
             try:
                 demo.registration(reconciler)
+                volume = stack.enter_context(SecretVolume(stage, stage.directory / "tls"))
+                server = stack.enter_context(serving(stage, volume.folder, port=port))
+                pids.append(server.process.pid)
+                demo.answered(server, reconciler)
+                demo.pods()
+                demo.rotation()
                 demo.repairs()
                 demo.unreadable(reconciler)
                 demo.removal()

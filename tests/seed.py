@@ -39,14 +39,9 @@ REGISTRATION = f"{COLLECTION}/seccomp-reconciler"
 USER = "system:serviceaccount:garden:seccomp-reconciler"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
-_RBAC = "/apis/rbac.authorization.k8s.io/v1"
-_COLLECTIONS = {
-    "ServiceAccount": "/api/v1/namespaces/garden/serviceaccounts",
-    "ClusterRole": f"{_RBAC}/clusterroles",
-    "ClusterRoleBinding": f"{_RBAC}/clusterrolebindings",
-    "Role": f"{_RBAC}/namespaces/garden/roles",
-    "RoleBinding": f"{_RBAC}/namespaces/garden/rolebindings",
-}
+CANARY = "seccomp-canary"
+MANAGED = "shoot--demo"
+_PLURALS = {"NetworkPolicy": "networkpolicies"}
 _TIMEOUT_SECONDS = 30.0
 _END_SECONDS = 10.0
 
@@ -130,8 +125,13 @@ class Seed:
         self.gardenlet = directory / "config.yaml"
         self.ca = directory / "ca.crt"
         plane.ensure_namespace("garden")
-        for document in yaml.safe_load_all((ROOT / "config" / "rbac.yaml").read_text()):
-            plane.admin_request("POST", _COLLECTIONS[document["kind"]], document)
+        plane.ensure_namespace(MANAGED, {"gardener.cloud/role": "shoot"})
+        for name in ("rbac.yaml", "canary.yaml"):
+            self.install(name)
+        # As kube-controller-manager does, which does not run here.
+        status = {"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}
+        quota = f"/api/v1/namespaces/{CANARY}/resourcequotas/{CANARY}"
+        plane.admin_request("PATCH", f"{quota}/status", status, MERGE_PATCH)
         self.kubeconfig = plane.kubeconfig_for_service_account("garden", "seccomp-reconciler", seconds=4 * 3600)
         self.configure((ROOT / "config" / "gardenlet.yaml").read_text())
         self.ca.write_bytes(plane.ca_pem)
@@ -139,6 +139,11 @@ class Seed:
         # HOME: neither the product nor kubectl may find, or leave, anything in the user's own.
         self.environment = {**kept, "KUBECONFIG": str(self.kubeconfig), "HOME": str(directory)}
         self.inputs = ("--gardenlet-config", str(self.gardenlet), "--ca-file", str(self.ca))
+
+    def install(self, name: str) -> None:
+        """Create everything in that file of config/."""
+        for document in yaml.safe_load_all((ROOT / "config" / name).read_text()):
+            self.plane.admin_request("POST", collection(document), document)
 
     def configure(self, text: str) -> None:
         """Put this GardenletConfiguration in place, whole: as the kubelet swaps a ConfigMap's files."""
@@ -165,29 +170,44 @@ class Seed:
     @contextmanager
     def process(self, argv: list[str]) -> Iterator[Reconciler]:
         """Start a program as the restricted ServiceAccount; it is ended on leaving, whatever happened."""
-        descriptor, name = tempfile.mkstemp(suffix=".log", dir=self.directory)
-        # Its own session: Ctrl-C reaches us, and we decide the order in which things end.
-        process = subprocess.Popen(
-            argv,
-            env=self.environment,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - also when we are killed; no thread holds a lock here
-        )
-        os.close(descriptor)
-        reconciler = Reconciler(process, Path(name))
-        try:
+        with started(argv, self.directory, self.environment) as reconciler:
             yield reconciler
-        finally:
-            if process.poll() is None:
-                try:
-                    reconciler.stop()
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+
+
+@contextmanager
+def started(argv: list[str], directory: Path, environment: dict[str, str]) -> Iterator[Reconciler]:
+    """Start a program whose log is kept in `directory`; it is ended on leaving, whatever happened."""
+    descriptor, name = tempfile.mkstemp(suffix=".log", dir=directory)
+    # Its own session: Ctrl-C reaches us, and we decide the order in which things end.
+    process = subprocess.Popen(
+        argv,
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=descriptor,
+        stderr=descriptor,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - also when we are killed; no thread holds a lock here
+    )
+    os.close(descriptor)
+    reconciler = Reconciler(process, Path(name))
+    try:
+        yield reconciler
+    finally:
+        if process.poll() is None:
+            try:
+                reconciler.stop()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def collection(manifest: dict[str, Any]) -> str:
+    """Return the URL path under which objects like this one are created."""
+    version, kind, namespace = manifest["apiVersion"], manifest["kind"], manifest["metadata"].get("namespace")
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{scope}/{_PLURALS.get(kind, f'{kind.lower()}s')}"
 
 
 @contextmanager

@@ -19,11 +19,24 @@ def configuration_source(setting: GardenletConfigurationSource, cluster: Cluster
     return FileSource(Path(setting.file or ""), most_bytes=document.MAX_DOCUMENT_BYTES)
 
 
+def ca_sources(setting: CASource, cluster: Cluster) -> tuple[Source, ...]:
+    """Return every source whose change may mean another caBundle."""
+    found = ca_source(setting, cluster)
+    if setting.self_signed is None:
+        return (found,)
+    own = setting.self_signed
+    return (found, KeySource(cluster, Target(SECRETS, own.authority_secret, own.namespace), "ca.crt"))
+
+
 def ca_source(setting: CASource, cluster: Cluster) -> Source:
-    """Return the source of the caBundle."""
+    """Return the source of the caBundle; of our own certificates, that is the Secret that the server mounts."""
+    if setting.self_signed is not None:
+        return KeySource(
+            cluster, Target(SECRETS, setting.self_signed.serving_secret, setting.self_signed.namespace), "ca.crt"
+        )
     if setting.secret is not None:
-        reference = setting.secret
-        return KeySource(cluster, Target(SECRETS, reference.name, reference.namespace), reference.key)
+        secret = setting.secret
+        return KeySource(cluster, Target(SECRETS, secret.name, secret.namespace), secret.key)
     if setting.config_map is not None:
         reference = setting.config_map
         return KeySource(cluster, Target(CONFIG_MAPS, reference.name, reference.namespace), reference.key)

@@ -15,8 +15,11 @@ from typing import Any, Final, NoReturn, TypeAlias
 import structlog
 
 from reconciler.backoff import Backoff, is_reportable, is_transient, retrying
+from reconciler.certificates.rotation import Phase
 from reconciler.cluster import Cluster
 from reconciler.controller import inputs
+from reconciler.controller.issuing import Issuer
+from reconciler.controller.proving import Prover
 from reconciler.controller.reconcile import Outcome, Result, reconcile, target_of
 from reconciler.errors import ForeignObjectError, ReconcilerError
 from reconciler.gardenlet.featuregates import Decision
@@ -87,6 +90,9 @@ class Loop:
         self.known = known or Known()
         self._configuration = inputs.configuration_source(settings.gardenlet_configuration, cluster)
         self._ca = inputs.ca_source(settings.registration.ca, cluster)
+        own = settings.registration.ca.self_signed
+        self._issuer = Issuer(own, settings.registration, cluster) if own is not None else None
+        self._prover = Prover(settings, cluster)
         self._wake = _Wake()
         self._watched: Manifest | None = None  # our object as the watch last saw it
         self._settled: _Version = _UNKNOWN  # what the last pass left, as long as passes succeed
@@ -99,7 +105,11 @@ class Loop:
         """Run until cancelled; the registration stays as it is then."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_source(self._configuration, Trigger.CONFIGURATION))
-            group.create_task(self._follow_source(self._ca, Trigger.CA))
+            for source in inputs.ca_sources(self._settings.registration.ca, self._cluster):
+                group.create_task(self._follow_source(source, Trigger.CA))
+            if self._issuer is not None:
+                group.create_task(self._issuer.run(self._certificates_are_due))
+            group.create_task(self._prover.run(self._stands, self._proved))
             group.create_task(self._follow_registration())
             group.create_task(self._resync())
             await self._pass_for_ever()
@@ -163,7 +173,7 @@ class Loop:
 
     async def _refresh_ca_bundle(self) -> None:
         try:
-            bundle = await inputs.read_ca_bundle(self._ca)
+            bundle = await (inputs.read_ca_bundle(self._ca) if self._issuer is None else self._issued(self._issuer))
         except ReconcilerError as error:
             self._complain("ca.invalid", error, kept="last good" if self.known.ca_bundle else "nothing")
             return
@@ -171,6 +181,27 @@ class Loop:
         if bundle != self.known.ca_bundle:
             log.info("ca.read", origin=self._ca.origin, certificates=bundle.count(b"-----BEGIN"))
         self.known.ca_bundle = bundle
+
+    async def _issued(self, issuer: Issuer) -> bytes:
+        bundle, moved = await issuer.bundle(self._prover.proved, retry_seconds=self._settings.backoff.maximum)
+        if moved:
+            self._prover.hurry()
+        return bundle
+
+    def _certificates_are_due(self) -> None:
+        if self.known.decision is None or not self.known.decision.enabled:
+            return  # the pass that follows the gate asks for them
+        self._wake.add(Trigger.CA)
+        if self._issuer is not None and self._issuer.phase is not Phase.STABLE:
+            self._prover.hurry()
+
+    def _stands(self) -> bool:
+        decision = self.known.decision
+        return decision is not None and decision.enabled and self._watched is not None
+
+    def _proved(self) -> None:
+        if self._issuer is not None and self._issuer.phase is not Phase.STABLE:
+            self._wake.add(Trigger.CA)
 
     def _complain(self, event: str, error: ReconcilerError, *, kept: str) -> None:
         """Log an unreadable input once for each new reason; what the API server may answer later is raised instead."""
@@ -187,6 +218,7 @@ class Loop:
     def _settle(self, outcome: Outcome) -> None:
         self._settled = _version(outcome.observed)
         if outcome.result in _EVENTS:
+            self._prover.written()
             log.info(
                 _EVENTS[outcome.result],
                 name=self._settings.registration.name,

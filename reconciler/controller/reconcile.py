@@ -1,5 +1,6 @@
 """One pass: observe, plan, act, verify."""
 
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -10,6 +11,7 @@ from reconciler.registration import drift
 from reconciler.registration.desired import render
 from reconciler.registration.drift import Action, Difference, Plan
 from reconciler.registration.identity import MANAGED_BY, MANAGED_BY_LABEL, Manifest
+from reconciler.registration.retiring import with_retiring
 from reconciler.settings import Registration
 
 # Replace a list, then apply the rest: more writes than that in one pass mean that somebody writes against us.
@@ -51,8 +53,8 @@ async def reconcile(
     the API server checks the first write and keeps nothing.
     """
     target = target_of(registration)
-    desired = None if ca_bundle is None else render(registration, ca_bundle=ca_bundle)
     observed = await cluster.get(target)
+    desired = None if ca_bundle is None else _desired(registration, ca_bundle, observed)
     result = Result.ABSENT if desired is None else Result.UNCHANGED
     written: tuple[Difference, ...] = ()
     for _ in range(_MOST_WRITES):
@@ -69,6 +71,14 @@ async def reconcile(
         return Outcome(result, written, plan.tolerated, observed)
     paths = ", ".join(difference.path for difference in plan.differences) or plan.action
     raise ConflictError(f"{target}: differs again after {_MOST_WRITES} writes ({paths}): another writer is at work")
+
+
+def _desired(registration: Registration, ca_bundle: bytes, observed: Manifest | None) -> Manifest:
+    secret = registration.ca.secret
+    if secret is None:
+        return render(registration, ca_bundle=ca_bundle)
+    bundle = with_retiring(ca_bundle, observed, now=time.time(), overlap_seconds=secret.overlap_seconds)
+    return render(registration, ca_bundle=bundle.pem, annotations=bundle.annotations)
 
 
 async def act(

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from reconciler.registration.identity import (
@@ -25,10 +26,13 @@ _UNTYPED = (
 )
 
 
-def render(registration: Registration, *, ca_bundle: bytes | None) -> Manifest:
+def render(
+    registration: Registration, *, ca_bundle: bytes | None, annotations: Mapping[str, str] | None = None
+) -> Manifest:
     """Return the manifest that `registration` asks for, as JSON values.
 
     `ca_bundle` is PEM; None leaves the field out, for a look at the manifest where the CA cannot be read.
+    `annotations` are what the reconciler itself wants to remember on the object.
     Source of the fields: the entry that gardenlet registers itself; ours adds labels, a digest of the selectors and
     matchConditions that spare the call for pods which already say a type.
     """
@@ -61,7 +65,11 @@ def render(registration: Registration, *, ca_bundle: bytes | None) -> Manifest:
                 MANAGED_BY_LABEL: MANAGED_BY,
                 REMEDIATION_EXCLUDE_LABEL: "true",
             },
-            "annotations": {**registration.annotations, SELECTORS_ANNOTATION: _digest([namespaces, objects])},
+            "annotations": {
+                **registration.annotations,
+                **(annotations or {}),
+                SELECTORS_ANNOTATION: _digest([namespaces, objects]),
+            },
         },
         "webhooks": [webhook],
     }

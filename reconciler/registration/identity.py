@@ -12,6 +12,11 @@ REMEDIATION_EXCLUDE_LABEL: Final = "remediation.webhook.shoot.gardener.cloud/exc
 # A digest of the two selectors as we last applied them: tells a term that somebody added from one that was ours.
 SELECTORS_ANNOTATION: Final = "seccomp-reconciler.gardener.cloud/selectors"
 
+# A digest of the caBundle as we last wrote it: what stands and has it is ours, so that a certificate in it that is
+# asked for no longer may retire in peace; and until when.
+CA_BUNDLE_ANNOTATION: Final = "seccomp-reconciler.gardener.cloud/ca-bundle"
+RETIRING_ANNOTATION: Final = "seccomp-reconciler.gardener.cloud/ca-retiring-until"
+
 Manifest = Mapping[str, Any]  # a Kubernetes object as JSON: its fields are the API server's business
 
 

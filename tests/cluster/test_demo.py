@@ -41,14 +41,20 @@ def test_every_step_happens_and_nothing_is_left(environment: Path) -> None:
     done = subprocess.run(DEMO, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     steps = re.findall(r"^(\d+)\. (.*)$", done.stdout, re.MULTILINE)
-    assert [int(number) for number, _ in steps] == list(range(1, 10))
+    assert [int(number) for number, _ in steps] == list(range(1, 14))
     assert len(re.findall(r"put back in  \d+ ms$", done.stdout, re.MULTILINE)) == 4
     for said in (
         r"registered, counted from the start of the process  \d+ ms",
         r"untouched: same uid, same resourceVersion",
         r"removed, counted from the change of the file .*  \d+ ms",
         r"exit status 0  \d+ ms",
-        r"All 9 steps happened",
+        r"shoot--demo/etcd-before: seccompProfile.type: none",
+        r"proved by `run`: our server answered and the pod has the profile",
+        r"shoot--demo/etcd-after: seccompProfile.type: RuntimeDefault",
+        r"shoot--demo/etcd-labelled: seccompProfile.type: none",
+        r"shoot--demo/etcd-unconfined: seccompProfile.type: Unconfined",
+        r"\d+ pods created meanwhile: each has its profile",
+        r"All 13 steps happened",
     ):
         assert re.search(said, done.stdout), said
     assert "\x1b" not in done.stdout, "no colours in a pipe"

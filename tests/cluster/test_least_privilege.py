@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from reconciler.certificates.rotation import Facts
 from reconciler.cluster import CONFIG_MAPS, DEPLOYMENTS, SECRETS, Cluster, Target
+from reconciler.controller import trust
 from reconciler.controller.reconcile import Result, reconcile, target_of
 from reconciler.errors import ForbiddenError
-from reconciler.settings import Registration
+from reconciler.settings import Registration, SelfSigned
+from tests.cluster.answered import remove_secrets
 from tests.seed import ROOT
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ DOCUMENTS = {
     for item in yaml.safe_load_all((ROOT / "config" / "rbac.yaml").read_text())
 }
 CLUSTER_RULES: list[dict[str, Any]] = DOCUMENTS["ClusterRole", "seccomp-reconciler"]["rules"]
+ROLE_RULES: list[dict[str, Any]] = DOCUMENTS["Role", "seccomp-reconciler"]["rules"]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
@@ -102,6 +107,48 @@ async def test_without_list_or_watch_following_says_so(limited: Cluster, verb: s
 async def test_without_the_role_sources_in_the_cluster_are_forbidden(limited: Cluster, resource: Any) -> None:  # noqa: ANN401 - a Resource
     with pytest.raises(ForbiddenError, match=rf"Role in namespace garden.*resources: \[{resource.plural}\]"):
         await limited.get(Target(resource, "any", "garden"))
+
+
+@pytest.fixture
+async def without_secrets(field: Field, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+    """A connection of an identity whose Role lacks the verb on Secrets that the test names."""
+    name = f"without-secrets-{request.param}"
+    kubeconfig = field.plane.kubeconfig_for_service_account("garden", name)
+    rules = copy.deepcopy(ROLE_RULES)
+    for rule in rules:
+        if rule["resources"] == ["secrets"]:
+            rule["verbs"] = [item for item in rule["verbs"] if item != request.param]
+    namespaced = f"{RBAC}/namespaces/garden"
+    field.put(f"{namespaced}/roles", {"metadata": {"name": name}, "rules": [rule for rule in rules if rule["verbs"]]})
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": "garden"}]
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    field.put(f"{namespaced}/rolebindings", {"metadata": {"name": name}, "roleRef": reference, "subjects": subjects})
+    async with Cluster(kubeconfig=kubeconfig) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("without_secrets", "verb"), [(verb, verb) for verb in ("get", "create", "patch")], indirect=["without_secrets"]
+)
+async def test_without_a_right_to_the_secrets_no_certificate_is_issued(
+    field: Field, without_secrets: Cluster, cluster: Cluster, verb: str
+) -> None:
+    own = SelfSigned()
+    policy = trust.policy_of(own, REGISTERED.backend)
+    remove_secrets(field)
+    if verb == "patch":
+        await trust.ensure(cluster, own, policy, Facts(time.time()))
+        field.put(
+            "/api/v1/namespaces/garden/secrets", {"metadata": {"name": own.serving_secret}, "data": {"ca.crt": ""}}
+        )
+    with pytest.raises(ForbiddenError, match=rf"Role in namespace garden.*resources: \[secrets\].*verbs: \[{verb}\]"):
+        await trust.ensure(without_secrets, own, policy, Facts(time.time()))
+    remove_secrets(field)
+
+
+async def test_another_secret_is_out_of_reach(cluster: Cluster) -> None:
+    with pytest.raises(ForbiddenError):
+        await cluster.get(Target(SECRETS, "another", "garden"))
 
 
 async def test_another_object_is_out_of_reach(cluster: Cluster) -> None:

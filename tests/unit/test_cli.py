@@ -52,6 +52,12 @@ def test_check_config_answers_a_person_and_suggests() -> None:
         (("render", "--ca-file", "/etc/passwd"), 65, "no PEM certificate"),
         (("reconcile", "--kubeconfig", "/nowhere"), 66, "does not exist"),
         (("run", "--kubeconfig", "/nowhere"), 66, "does not exist"),
+        (("prove", "--kubeconfig", "/nowhere"), 66, "does not exist"),
+        (("certificates", "status", "--kubeconfig", "/nowhere"), 66, "does not exist"),
+        (("certificates", "rotate", "--ca-file", "/nowhere"), 64, "is not selfSigned"),
+        (("reconcile", "--wait", "--dry-run"), 64, "does not go with --dry-run"),
+        (("serve", "--client-name", "kube-apiserver"), 64, "needs --client-ca"),
+        (("serve", "--untyped-profile", "Maybe"), 64, "'Leave', 'Override'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -80,9 +86,15 @@ def test_render_prints_nothing_where_the_gate_is_off(tmp_path: Path) -> None:
     assert "is off (explicit)" in err
 
 
-@pytest.mark.parametrize("command", ["check-config", "render", "diff", "reconcile", "run"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("check-config", "render", "diff", "reconcile", "run", "prove", "serve"),
+        *("certificates status", "certificates rotate"),
+    ],
+)
 def test_help_names_the_exit_codes(command: str) -> None:
-    code, out, _ = run(command, "--help")
+    code, out, _ = run(*command.split(), "--help")
     assert code == 0
     for number in (0, 64, 65, 66, 69, 70, 73, 75, 77):
         assert f"\n    {number} " in out

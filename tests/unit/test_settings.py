@@ -44,6 +44,10 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "http": ({"registration": {"backend": {"url": "http://a/b"}}}, "registration.backend.url: .*https"),
     "user-in-url": ({"registration": {"backend": {"url": "https://u@a/b"}}}, "registration.backend.url: .*no user"),
     "query-in-url": ({"registration": {"backend": {"url": "https://a/b?c"}}}, "registration.backend.url: .*query"),
+    "international-url": (
+        {"registration": {"backend": {"url": "https://bücher.example/"}}},
+        "registration.backend.url: .*xn--",
+    ),
     "port": ({"registration": {"backend": {"service": {"port": 70000}}}}, "registration.backend.service.port: .*65535"),
     "two-cas": ({"registration": {"ca": {"file": "/a", "inline": "b"}}}, "registration.ca: expected exactly one"),
     "two-sources": ({"gardenletConfiguration": {"file": "a", "deployment": {}}}, "gardenletConfiguration: expected"),
@@ -55,7 +59,31 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "resync-short": ({"resyncPeriod": "1s"}, "resyncPeriod: .*greater than or equal to 10"),
     "backoff-order": ({"backoff": {"initial": "2m"}}, "backoff: initial must not be longer"),
     "null": ({"registration": None}, "registration: "),
+    "same-secrets": (
+        {"registration": {"ca": {"selfSigned": {"authoritySecret": "a", "servingSecret": "a"}}}},
+        "registration.ca.selfSigned: .*must differ",
+    ),
+    "no-name": (
+        {"registration": {"ca": {"selfSigned": {"extraNames": ["a b"]}}}},
+        "registration.ca.selfSigned.extraNames.0: .*DNS name or an IP address",
+    ),
+    "short-authority": (
+        {"registration": {"ca": {"selfSigned": {"authorityLifetime": "72h"}}}},
+        "registration.ca.selfSigned: authorityLifetime must be at least",
+    ),
+    "long-serving": (
+        {"registration": {"ca": {"selfSigned": {"servingLifetime": "9000h"}}}},
+        "registration.ca.selfSigned: servingLifetime must lie between",
+    ),
+    "short-proof": ({"proof": {"period": "10ms"}}, "proof.period: .*greater than or equal to 1"),
 }
+
+
+def test_names_of_a_server_may_be_wildcards_and_addresses() -> None:
+    names = ["*.example.org", "webhook.example.org", "10.0.0.1", "fd00::1"]
+    own = parse({"registration": {"ca": {"selfSigned": {"extraNames": names}}}}).registration.ca.self_signed
+    assert own is not None
+    assert own.extra_names == tuple(names)
 
 
 @pytest.mark.parametrize("name", WRONG)

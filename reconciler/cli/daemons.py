@@ -1,0 +1,137 @@
+"""Commands that stay: run and serve."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from reconciler.cli.options import EXIT_CODES, Options, cluster_options, log_options, path_option
+
+
+@click.command(epilog=EXIT_CODES)
+@cluster_options
+@log_options
+def run(log_level: str, log_format: str, **options: Any) -> None:  # noqa: ANN401 - likewise
+    """Keep the cluster matching, for ever: for a sidecar of gardenlet.
+
+    Follows the configuration, the settings, the CA and the registration itself. SIGTERM ends it within two seconds;
+    the registration stays. An unreadable configuration changes nothing: the last good one stays in force.
+    """
+    from reconciler import settings  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.controller import loop  # noqa: PLC0415 - imports kubernetes
+    from reconciler.sources import FileSource, InlineSource, Source  # noqa: PLC0415 - likewise
+    from reconciler.telemetry.logging import configure  # noqa: PLC0415 - likewise
+
+    configure(level=log_level, style=log_format)
+    chosen = Options(**options)
+    source: Source = (
+        FileSource(chosen.config, most_bytes=settings.MAX_SETTINGS_BYTES)
+        if chosen.config is not None
+        else InlineSource(f"apiVersion: {settings.API_VERSION}\nkind: {settings.KIND}\n".encode(), "defaults")
+    )
+    _until_signalled(loop.run(source, chosen.cluster, chosen.laid_over))
+    loop.log.info("run.stopped")
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--certificates",
+    type=click.Path(path_type=Path),
+    default="/etc/seccomp-reconciler/tls",
+    show_default=True,
+    metavar="FOLDER",
+    help="Folder with tls.crt and tls.key: a mounted Secret, followed when it changes.",
+)
+@click.option("--bind-address", default="", metavar="ADDRESS", help="Address to listen on; every one by default.")
+@click.option("--port", type=click.IntRange(0, 65535), default=9443, show_default=True, help="Port of the webhook.")
+@click.option(
+    "--status-port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Plain port of /healthz, /readyz and /metrics.",
+)
+@path_option("--client-ca", text="CA (PEM) of the API server's client certificate; without it no client shows one.")
+@click.option("--client-name", multiple=True, metavar="NAME", help="Common name that --client-ca's clients may have.")
+@click.option(
+    "--skip-label",
+    default="seccompprofile.resources.gardener.cloud/skip",
+    show_default=True,
+    metavar="KEY",
+    help="Pods with this label are left alone, whatever its value.",
+)
+@click.option(
+    "--untyped-profile",
+    type=click.Choice(["Leave", "Override"]),
+    default="Leave",
+    show_default=True,
+    help="What is done with a localhostProfile without a type: Override replaces it, as upstream does.",
+)
+@click.option(
+    "--drain-delay",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to go on serving after SIGTERM, until no API server sends here any more.",
+)
+@click.option(
+    "--max-connections", type=click.IntRange(min=8), default=1000, show_default=True, help="Most connections at once."
+)
+@log_options
+def serve(  # noqa: PLR0917 - click calls it by keywords
+    certificates: Path,
+    bind_address: str,
+    port: int,
+    status_port: int,
+    client_ca: Path | None,
+    client_name: tuple[str, ...],
+    skip_label: str,
+    untyped_profile: str,
+    drain_delay: float,
+    max_connections: int,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Answer the webhook: give pods RuntimeDefault, unless they are labelled to be skipped or say a type.
+
+    Needs no access to the API server, no token and no writable file. A new certificate in FOLDER serves from the next
+    handshake on; one that cannot be used leaves the old one in place. SIGTERM: not ready at once, goes on serving for
+    --drain-delay, then ends; a second SIGTERM ends it at once.
+    """
+    from reconciler.admission import review  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.admission.listener import Limits  # noqa: PLC0415 - likewise
+    from reconciler.admission.serve import Options, serve  # noqa: PLC0415 - likewise
+    from reconciler.telemetry.logging import configure  # noqa: PLC0415 - likewise
+
+    configure(level=log_level, style=log_format)
+    options = Options(
+        certificates=certificates,
+        bind_address=bind_address,
+        port=port,
+        status_port=status_port,
+        client_ca=client_ca,
+        client_names=frozenset(client_name),
+        rules=review.Rules(skip_label, review.UntypedProfile(untyped_profile)),
+        drain_delay_seconds=drain_delay,
+        limits=Limits(connections=max_connections),
+    )
+    asyncio.run(serve(options))
+
+
+def _until_signalled(work: Coroutine[Any, Any, NoReturn]) -> None:
+    """Run `work` until SIGTERM or SIGINT cancels it, or it raises."""
+
+    async def supervise() -> None:
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
+
+    asyncio.run(supervise())

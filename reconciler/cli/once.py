@@ -1,0 +1,186 @@
+"""Commands that work on a cluster once: diff, reconcile and prove."""
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import (
+    EXIT_CODES,
+    OUTPUT,
+    Options,
+    cluster_options,
+    decision_json,
+    difference_json,
+    timeout_option,
+)
+from reconciler.errors import ConflictError, ExitCode, NotProvedError, UnavailableError
+
+if TYPE_CHECKING:
+    from reconciler.cluster import Cluster
+    from reconciler.controller.oneshot import Pass
+    from reconciler.controller.proof import Proof
+    from reconciler.settings import ReconcilerConfiguration
+
+# Between two tries to prove what was just registered: servers need a moment to load their certificate.
+_PROOF_WAIT_SECONDS = 1.0
+
+
+@click.command(epilog=EXIT_CODES)
+@cluster_options
+@timeout_option(60.0)
+def diff(timeout: float, **options: Any) -> None:  # noqa: ANN401 - click's keywords, checked by Options
+    """Show what `reconcile` would change in the cluster. Exit 0: nothing; 1: something; more: an error.
+
+    The API server computes the result by a dry-run; nothing is written.
+    """
+    from reconciler.registration.present import unified  # noqa: PLC0415 - heavy, and not every command needs it
+
+    done = once(Options(**options), timeout=timeout, dry_run=True)
+    text = unified(done.before, done.outcome.observed)
+    for line in text:
+        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        click.echo(click.style(line, fg=colour))
+    sys.exit(ExitCode.DIFFERENT if text else ExitCode.OK)
+
+
+@click.command(epilog=EXIT_CODES)
+@cluster_options
+@OUTPUT
+@timeout_option(60.0)
+@click.option("--dry-run", is_flag=True, help="Let the API server check everything and keep nothing.")
+@click.option("--adopt", is_flag=True, help="Take over an object of our name that is not ours.")
+@click.option("--wait", is_flag=True, help="Go on until the path through the API server is proved.")
+def reconcile(timeout: float, output: str, *, dry_run: bool, adopt: bool, wait: bool, **options: Any) -> None:  # noqa: ANN401 - likewise
+    """Make the cluster match, once: for a Job in seed bootstrap.
+
+    Prints one line: registered, updated, unchanged, removed or absent; with --wait a second one about the proof.
+    """
+    chosen = Options(**options)
+    if dry_run and wait:
+        raise click.UsageError("--wait needs something that stands: it does not go with --dry-run")
+    done = once(chosen, timeout=timeout, dry_run=dry_run, adopt=adopt, wait=wait)
+    outcome = done.outcome
+    name = chosen.settings().registration.name
+    if output == "json":
+        click.echo(
+            json.dumps(
+                {
+                    "result": outcome.result.value,
+                    "name": name,
+                    "gate": decision_json(done.decision),
+                    "dryRun": dry_run,
+                    "differences": [difference_json(item) for item in outcome.differences],
+                    "addedByOthers": [difference_json(item) for item in outcome.tolerated],
+                    "certificates": [] if done.trust is None else [step.action.value for step in done.trust.steps],
+                    "proof": None if done.proof is None else proof_json(done.proof),
+                }
+            )
+        )
+    else:
+        paths = ", ".join(item.path for item in outcome.differences)
+        click.echo(
+            f"{outcome.result.value} mutatingwebhookconfiguration/{name}"
+            + (f" ({paths})" if paths else "")
+            + (" (dry run)" if dry_run else "")
+        )
+        if done.proof is not None and done.proof.holds:
+            click.echo(_told(done.proof))
+    if done.proof is not None and not done.proof.holds:
+        raise NotProvedError(f"not proved within {timeout:g} s: {_told(done.proof)}")
+
+
+@click.command(epilog=EXIT_CODES)
+@cluster_options
+@OUTPUT
+def prove(output: str, **options: Any) -> None:  # noqa: ANN401 - likewise
+    """Prove the path through the API server by a dry-run pod: it must come back with the profile.
+
+    A second one, with the skip label, must come back without. Nothing is persisted. Exit 0: proved; 75: not, and the
+    verdict says why: not-mutated, unreachable, or inconclusive (something else was in the way).
+    """
+    from reconciler.controller import proof  # noqa: PLC0415 - imports kubernetes
+
+    chosen = Options(**options)
+    settings = chosen.settings()
+
+    async def ask() -> "Proof":
+        async with chosen.cluster(settings) as cluster:
+            return await proof.prove(cluster, settings.registration, settings.proof)
+
+    found = asyncio.run(ask())
+    if output == "json":
+        click.echo(json.dumps(proof_json(found)))
+    else:
+        click.echo(_told(found))
+    sys.exit(ExitCode.OK if found.holds else ExitCode.TRY_AGAIN)
+
+
+def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool = False, wait: bool = False) -> "Pass":
+    """Run one pass until it succeeds or `timeout` seconds are over; with `wait`, until it is proved."""
+    from reconciler.backoff import Backoff, retrying  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.controller import oneshot  # noqa: PLC0415 - imports kubernetes
+
+    settings = options.settings()
+    last: list[BaseException] = []
+    warned: set[str] = set()
+
+    def announce(error: BaseException, delay_seconds: float) -> None:
+        last.append(error)
+        click.echo(f"retrying in {delay_seconds:.1f} s: {error}", err=True)
+
+    async def one_pass(cluster: "Cluster") -> "Pass":
+        found = await oneshot.one_pass(cluster, settings, dry_run=dry_run, adopt=adopt)
+        for warning in set(found.decision.warnings) - warned:
+            click.echo(f"warning: {warning}", err=True)
+            warned.add(warning)
+        return found
+
+    async def until_deadline() -> "Pass":
+        end = time.monotonic() + timeout
+        policy = retrying(
+            Backoff(settings.backoff.initial, settings.backoff.maximum), deadline_seconds=timeout, before_sleep=announce
+        )
+        try:
+            async with options.cluster(settings) as cluster:
+                async with asyncio.timeout(timeout):
+                    done: Pass = await policy(one_pass, cluster)
+                return await _proved(cluster, settings, done, end) if wait and done.decision.enabled else done
+        except (ConflictError, UnavailableError, TimeoutError) as error:
+            cause = last[-1] if isinstance(error, TimeoutError) and last else error
+            kind = ConflictError if isinstance(cause, ConflictError) else UnavailableError
+            raise kind(f"gave up after {timeout:g} s: {str(cause) or 'no answer from the API server'}") from error
+
+    return asyncio.run(until_deadline())
+
+
+async def _proved(cluster: "Cluster", settings: "ReconcilerConfiguration", done: "Pass", end: float) -> "Pass":
+    """Prove until it holds or the clock reaches `end`; the last proof is in the answer."""
+    from reconciler.controller.proof import prove  # noqa: PLC0415 - imports kubernetes
+
+    while True:
+        found = await prove(cluster, settings.registration, settings.proof)
+        if found.holds or time.monotonic() + _PROOF_WAIT_SECONDS > end:
+            return replace(done, proof=found)
+        await asyncio.sleep(_PROOF_WAIT_SECONDS)
+
+
+def proof_json(found: "Proof") -> dict[str, object]:
+    """Return a proof as --output json shows it."""
+    return {
+        "verdict": found.verdict.value,
+        "words": found.words,
+        "skipLabel": found.skip.value,
+        "witness": found.witness.value if found.witness else None,
+        "certificate": found.fingerprint or None,
+        "seconds": round(found.seconds, 3),
+    }
+
+
+def _told(found: "Proof") -> str:
+    certificate = f", certificate {found.fingerprint}" if found.fingerprint else ""
+    return f"{found.verdict.value}: {found.words} (pod with the skip label: {found.skip.value}{certificate})"

@@ -1,0 +1,55 @@
+"""Our own certificates for ever: the rotation's steps are taken when they are due, by the wall clock."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+import structlog
+
+from reconciler.certificates.rotation import Facts, Phase, Proved
+from reconciler.cluster import Cluster
+from reconciler.controller import trust
+from reconciler.controller.reconcile import target_of
+from reconciler.settings import Registration, SelfSigned
+
+# The wall clock is looked at this often: a machine that slept notices at once what became due meanwhile.
+_LOOK_AT_CLOCK_SECONDS: Final = 5.0
+_LEAST_WAIT_SECONDS: Final = 0.05
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Issuer:
+    """Issues and rotates the certificates behind one registration."""
+
+    def __init__(self, setting: SelfSigned, registration: Registration, cluster: Cluster) -> None:
+        self.phase = Phase.STABLE
+        self._setting = setting
+        self._registration = registration
+        self._policy = trust.policy_of(setting, registration.backend)
+        self._cluster = cluster
+        self._due = float("inf")
+
+    async def bundle(self, proved: Proved | None, *, retry_seconds: float) -> tuple[bytes, bool]:
+        """Take the steps that are due; returns what is to be trusted (PEM), and whether a step was taken.
+
+        Raises as `trust.ensure` does, and wants to be asked again after `retry_seconds` then.
+        """
+        self._due = time.time() + retry_seconds
+        observed = await self._cluster.get(target_of(self._registration))
+        facts = Facts(time.time(), trust.registered(observed), proved, trust.registered_since(observed))
+        found = await trust.ensure(self._cluster, self._setting, self._policy, facts)
+        for step in found.steps:
+            log.info("certificates.advanced", action=step.action.value, reason=step.reason, phase=found.phase.value)
+        self.phase, self._due = found.phase, found.due
+        return found.bundle, bool(found.steps)
+
+    async def run(self, due: Callable[[], None]) -> NoReturn:
+        """Call `due` whenever it is time to ask for the bundle again."""
+        while True:
+            left = self._due - time.time()
+            await asyncio.sleep(max(min(left, _LOOK_AT_CLOCK_SECONDS), _LEAST_WAIT_SECONDS))
+            if time.time() >= self._due:
+                self._due = time.time() + _LOOK_AT_CLOCK_SECONDS  # the answer says when it is due again
+                due()

@@ -1,0 +1,69 @@
+"""Pods created without a pause, and what became of each: the load under which nothing may go wrong."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+from tests.backend import pod, profile_of
+from tests.controlplane.errors import ApiError
+from tests.seed import MANAGED, Seed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_PODS = f"/api/v1/namespaces/{MANAGED}/pods"
+_SERIAL = itertools.count(1)
+
+
+class Load:
+    """Creates pods from two threads, each as fast as `per_second` allows; a context manager."""
+
+    def __init__(self, stage: Seed, *, per_second: float = 40.0) -> None:
+        self.created = 0
+        self.failures: list[str] = []
+        self.seconds = 0.0
+        self._stage = stage
+        self._pause = 2 / per_second
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._create, daemon=True) for _ in range(2)]
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self.seconds = time.monotonic() - self._began
+
+    @property
+    def rate(self) -> float:
+        """Pods a second, over the whole time."""
+        return self.created / self.seconds
+
+    def _create(self) -> None:
+        with self._stage.writer("load") as writer:
+            while not self._stop.wait(self._pause):
+                name = f"load-{next(_SERIAL)}"
+                trouble = ""
+                try:
+                    found = writer.request("POST", _PODS, pod(name))
+                except ApiError as error:
+                    trouble = str(error)
+                else:
+                    if profile_of(found) != "RuntimeDefault":
+                        trouble = f"{name} was not mutated: {found['spec'].get('securityContext')}"
+                with self._lock:
+                    self.created += 1
+                    if trouble:
+                        self.failures.append(f"{time.monotonic() - self._began:.2f} s: {trouble}")
