@@ -10,7 +10,7 @@ import os
 import re
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,10 @@ WATCH_TIMEOUT_SECONDS: Final = 1800
 _ABSENT_RESOURCE_VERSION: Final = "1"
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
+_MERGE_PATCH = "application/merge-patch+json"
+# Objects of a list that are asked for at once: a few MB of pods.
+_PAGE = 200
+_LISTED: Final = "LISTED"
 _JSON = "application/json"
 
 
@@ -64,6 +68,11 @@ SECRETS: Final = Resource("", "v1", "secrets")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 PODS: Final = Resource("", "v1", "pods")
+NAMESPACES: Final = Resource("", "v1", "namespaces")
+SERVICES: Final = Resource("", "v1", "services")
+ENDPOINT_SLICES: Final = Resource("discovery.k8s.io", "v1", "endpointslices")
+LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
+EVENTS: Final = Resource("events.k8s.io", "v1", "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,22 @@ class Target:
     namespace: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.resource.plural}/{self.name}" + (f" in namespace {self.namespace}" if self.namespace else "")
+        return f"{self.resource.plural}{f'/{self.name}' if self.name else ''}" + (
+            f" in namespace {self.namespace}" if self.namespace else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The objects of one namespace (None: of all) that have these labels, as `key=value,...`; empty: all of them."""
+
+    resource: Resource
+    namespace: str | None = None
+    labels: str = ""
+
+    def __str__(self) -> str:
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{self.resource.plural}{where}" + (f" with {self.labels}" if self.labels else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +110,14 @@ class Attempt:
     message: str = ""
     warnings: tuple[str, ...] = ()
     returned: Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a watch tells: `kind` is _LISTED with all objects, or ADDED, MODIFIED or DELETED with one."""
+
+    kind: str
+    objects: tuple[Manifest, ...]
 
 
 class Cluster:
@@ -111,6 +143,8 @@ class Cluster:
         )
         self._backoff = backoff or Backoff()
         self._client: ApiClient | None = None
+        # Asked before each write but those of a lease: who is not the leader any more raises there.
+        self.fence: Callable[[], None] = lambda: None
         # A watch outlives the renewal of credentials: its connection is closed when it ends, not under it, since
         # aiohttp leaves a reader of a closed session waiting.
         self._watches: Counter[ApiClient] = Counter()
@@ -172,6 +206,34 @@ class Cluster:
         _, applied = await self._request("PATCH", target, query=query, body=body, content_type=_APPLY)
         return applied
 
+    async def post(self, target: Target, manifest: Manifest) -> Manifest:
+        """Create `manifest` as it is; ConflictError where one stands."""
+        _, created = await self._request(
+            "POST", target, query={"fieldManager": FIELD_MANAGER}, body=manifest, collection=True
+        )
+        return created
+
+    async def merge(self, target: Target, patch: Manifest, *, observed: Manifest | None = None) -> Manifest:
+        """Merge `patch` into the object, into exactly the `observed` one where that is given; null removes a field."""
+        precondition = {} if observed is None else _precondition(observed)
+        body = {**patch, "metadata": {**(patch.get("metadata") or {}), **precondition}}
+        _, merged = await self._request(
+            "PATCH", target, query={"fieldManager": FIELD_MANAGER}, body=body, content_type=_MERGE_PATCH
+        )
+        return merged
+
+    async def select(self, selection: Selection) -> AsyncGenerator[Manifest, None]:
+        """Yield every object of `selection`, page by page; UnavailableError where a list expires on the way."""
+        target = Target(selection.resource, "", selection.namespace)
+        query = {"limit": str(_PAGE), **({"labelSelector": selection.labels} if selection.labels else {})}
+        while True:
+            _, page = await self._request("GET", target, query=query, collection=True)
+            for item in page.get("items") or ():
+                yield item
+            if not (following := page["metadata"].get("continue")):
+                return
+            query["continue"] = following
+
     async def replace_webhooks(
         self, target: Target, manifest: Manifest, *, observed: Manifest, dry_run: bool = False
     ) -> Manifest:
@@ -198,19 +260,51 @@ class Cluster:
         A watch that ends is taken up where it stopped; one that breaks, expires (410), carries a line that is too long
         or falls silent is begun anew by a list, after a wait that grows. Each failure is yielded as an error.
         """
+        async with aclosing(self._changes(target, {"fieldSelector": f"metadata.name={target.name}"})) as changes:
+            async for change in changes:
+                if isinstance(change, ReconcilerError):
+                    yield change
+                elif change.kind == _LISTED:
+                    yield change.objects[0] if change.objects else None
+                else:
+                    yield None if change.kind == "DELETED" else change.objects[0]
+
+    async def follow_all(self, selection: Selection) -> AsyncGenerator[dict[str, Manifest] | ReconcilerError, None]:
+        """Yield the objects of `selection` by name, first at once and then after each change, for ever, as `follow`."""
+        target = Target(selection.resource, "", selection.namespace)
+        objects: dict[str, Manifest] = {}
+        async with aclosing(self._changes(target, {"labelSelector": selection.labels})) as changes:
+            async for change in changes:
+                if isinstance(change, ReconcilerError):
+                    yield change
+                    continue
+                if change.kind == _LISTED:
+                    objects = {}
+                for one in change.objects:
+                    name = one["metadata"]["name"]
+                    if change.kind == "DELETED":
+                        objects.pop(name, None)
+                    else:
+                        objects[name] = one
+                yield dict(objects)
+
+    async def _changes(
+        self, target: Target, selector: Mapping[str, str]
+    ) -> AsyncGenerator[_Change | ReconcilerError, None]:
+        """Yield the list of what `selector` selects and then each change, for ever; the rules are those of `follow`."""
         version = ""
         failures = 0
         while True:
             try:
                 if not version:
-                    observed, version = await self._list(target)
-                    yield observed
-                async with aclosing(self._watch(target, version)) as events:
+                    objects, version = await self._list(target, selector)
+                    yield _Change(_LISTED, objects)
+                async with aclosing(self._watch(target, selector, version)) as events:
                     async for kind, changed in events:
                         failures = 0
                         version = changed["metadata"]["resourceVersion"]
                         if kind != "BOOKMARK":
-                            yield None if kind == "DELETED" else changed
+                            yield _Change(kind, (changed,))
                 # A server that closes watches at once must not be answered by a busy loop.
                 failures += 1
                 if failures > 1:
@@ -223,19 +317,20 @@ class Cluster:
                 patient = self._backoff.maximum_seconds if isinstance(error, ForbiddenError) else 0.0
                 await asyncio.sleep(max(asked, patient, self._backoff.delay(failures)))
 
-    async def _list(self, target: Target) -> tuple[Manifest | None, str]:
-        query = {"fieldSelector": f"metadata.name={target.name}"}
-        _, listed = await self._request("GET", target, query=query, collection=True)
-        items = listed.get("items") or []
+    async def _list(self, target: Target, selector: Mapping[str, str]) -> tuple[tuple[Manifest, ...], str]:
+        _, listed = await self._request("GET", target, query=selector, collection=True)
         resource_version: str = listed["metadata"].get("resourceVersion", "")
         # Items of a list carry no apiVersion and kind.
-        observed = {"apiVersion": _api_version(target), **items[0]} if items else None
-        return observed, resource_version
+        return tuple(
+            {"apiVersion": _api_version(target), **item} for item in listed.get("items") or ()
+        ), resource_version
 
-    async def _watch(self, target: Target, version: str) -> AsyncGenerator[tuple[str, Manifest], None]:
+    async def _watch(
+        self, target: Target, selector: Mapping[str, str], version: str
+    ) -> AsyncGenerator[tuple[str, Manifest], None]:
         """Yield (type, object) of each event after `version` until the API server ends the watch."""
         query = {
-            "fieldSelector": f"metadata.name={target.name}",
+            **selector,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
@@ -272,7 +367,9 @@ class Cluster:
         collection: bool = False,
     ) -> tuple[int, Manifest]:
         """Return status (200, 201 or 404) and body of one request; any other answer is raised as our error."""
-        verb = {"GET": "list" if collection else "get", "PATCH": "patch", "DELETE": "delete"}[method]
+        verb = {"GET": "list" if collection else "get", "PATCH": "patch", "DELETE": "delete", "POST": "create"}[method]
+        if method != "GET" and target.resource != LEASES:
+            self.fence()
         try:
             response = await self._send(
                 method,
@@ -299,7 +396,7 @@ class Cluster:
             body = json.loads(text)
         except ValueError as error:
             raise UnavailableError(f"{verb} {target}: expected JSON from the API server, got {text[:80]!r}") from error
-        named = verb in ("get", "patch") and response.status != 404  # noqa: PLR2004 - HTTP
+        named = verb in ("get", "patch", "create") and response.status != 404  # noqa: PLR2004 - HTTP
         if not _is_object(body) or (named and "uid" not in body["metadata"]):
             raise UnavailableError(f"{verb} {target}: expected an object from the API server, got {text[:80]!r}")
         return response.status, body
@@ -438,7 +535,7 @@ def _forbidden(status: int, message: str, verb: str, target: Target) -> str:
         return f"{verb} {target}: forbidden: {message}"
     verb = refused[1]
     # RBAC knows no names for create: the object does not exist when the right is asked for.
-    names = "" if verb == "create" else f", resourceNames: [{target.name}]"
+    names = "" if verb == "create" or not target.name else f", resourceNames: [{target.name}]"
     role = f"Role in namespace {target.namespace}" if target.namespace else "ClusterRole"
     return (
         f"{verb} {target}: forbidden: {message}. Missing rule of the {role}: "
