@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import tenacity
 
-from reconciler.errors import ConflictError, ReconcilerError, UnavailableError
+from reconciler.errors import ConflictError, NotLeadingError, ReconcilerError, UnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Backoff:
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same request may succeed by itself a moment later."""
-    return isinstance(error, UnavailableError | ConflictError)
+    return isinstance(error, UnavailableError | ConflictError | NotLeadingError)
 
 
 def retrying(

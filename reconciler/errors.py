@@ -75,6 +75,12 @@ class NotProvedError(ReconcilerError):
     exit_code = ExitCode.TRY_AGAIN
 
 
+class NotLeadingError(ReconcilerError):
+    """Another reconciler may lead by now: nothing is written until the Lease is held again."""
+
+    exit_code = ExitCode.TRY_AGAIN
+
+
 class ForbiddenError(ReconcilerError):
     """The API server refuses our identity; the message names verb, resource and the missing rule."""
 

@@ -81,10 +81,25 @@ class _Model(BaseModel):
 
 
 class FailurePolicy(StrEnum):
-    """What the API server does with a pod when the webhook cannot be called."""
+    """What the API server does with a pod when the webhook cannot be called; Adaptive follows the proof."""
 
+    ADAPTIVE = "Adaptive"
     FAIL = "Fail"
     IGNORE = "Ignore"
+
+
+class Ramp(StrEnum):
+    """How Fail is reached: after a proof, or at once."""
+
+    ON_PROOF = "OnProof"
+    NEVER = "Never"
+
+
+class OnTwin(StrEnum):
+    """What is done where gardenlet's own entry stands: register ours beside it, or leave registration to it."""
+
+    BESIDE = "Beside"
+    DEFER = "Defer"
 
 
 class ReinvocationPolicy(StrEnum):
@@ -282,7 +297,10 @@ class Registration(_Model):
     excluded_namespaces: Annotated[tuple[DNSLabel, ...], Field(strict=False)] = ()
     skip_label: LabelKey = "seccompprofile.resources.gardener.cloud/skip"
     own_app_name: LabelValue = "seccomp-reconciler"
-    failure_policy: Annotated[FailurePolicy, _enum(FailurePolicy)] = FailurePolicy.IGNORE
+    failure_policy: Annotated[FailurePolicy, _enum(FailurePolicy)] = FailurePolicy.ADAPTIVE
+    ramp: Annotated[Ramp, _enum(Ramp)] = Ramp.ON_PROOF
+    on_twin: Annotated[OnTwin, _enum(OnTwin)] = OnTwin.BESIDE
+    twin_name: Subdomain = "gardener-resource-manager"
     timeout_seconds: Annotated[int, Field(ge=1, le=15)] = 10
     reinvocation_policy: Annotated[ReinvocationPolicy, _enum(ReinvocationPolicy)] | None = None
     skip_typed_pods: bool = True
@@ -290,6 +308,57 @@ class Registration(_Model):
     annotations: dict[LabelKey, str] = Field(default_factory=dict)
     backend: Backend = Backend(service=ServiceBackend())
     ca: CASource = CASource(self_signed=SelfSigned())
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.ramp is Ramp.NEVER and self.failure_policy is not FailurePolicy.FAIL:
+            raise ValueError("ramp: Never goes with failurePolicy: Fail alone")
+        if self.name == self.twin_name:
+            raise ValueError("name and twinName must differ: gardenlet owns that object")
+        return self
+
+
+class Adaptive(_Model):
+    """When failurePolicy Adaptive is raised to Fail and lowered to Ignore; durations are kept in seconds."""
+
+    proofs: Annotated[int, Field(ge=1, le=100)] = 3
+    soak_seconds: Annotated[Seconds, Field(ge=0, alias="soak")] = 30.0
+    longest_soak_seconds: Annotated[Seconds, Field(ge=0, alias="longestSoak")] = 1800.0
+    loss_tolerance_seconds: Annotated[Seconds, Field(ge=1, alias="lossTolerance")] = 60.0
+    floor_seconds: Annotated[Seconds, Field(ge=0, alias="floor")] = 10.0
+    calm_seconds: Annotated[Seconds, Field(gt=0, alias="calm")] = 3600.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.longest_soak_seconds < self.soak_seconds:
+            raise ValueError("longestSoak must not be shorter than soak")
+        return self
+
+
+class Conflicts(_Model):
+    """When another writer changes the same fields back again and again: how often is too often, and the waits then."""
+
+    repeats: Annotated[int, Field(ge=1)] = 3
+    initial_seconds: Annotated[Seconds, Field(ge=1, alias="initial")] = 120.0
+    maximum_seconds: Annotated[Seconds, Field(ge=1, alias="maximum")] = 600.0
+    memory_seconds: Annotated[Seconds, Field(ge=1, alias="memory")] = 1800.0
+
+
+class LeaderElection(_Model):
+    """Who of several reconcilers writes: the holder of a Lease of our own; durations are kept in seconds."""
+
+    enabled: bool = True
+    namespace: DNSLabel = "garden"
+    name: Subdomain = "seccomp-reconciler"
+    lease_duration_seconds: Annotated[Seconds, Field(ge=1, alias="leaseDuration")] = 15.0
+    renew_deadline_seconds: Annotated[Seconds, Field(gt=0, alias="renewDeadline")] = 10.0
+    retry_period_seconds: Annotated[Seconds, Field(gt=0, alias="retryPeriod")] = 2.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 2 * self.retry_period_seconds < self.renew_deadline_seconds < self.lease_duration_seconds:
+            raise ValueError("expected 2 retryPeriod < renewDeadline < leaseDuration")
+        return self
 
 
 class Backoff(_Model):
@@ -322,6 +391,9 @@ class ReconcilerConfiguration(_Model):
     )
     registration: Registration = Registration()
     proof: Proof = Proof()
+    adaptive: Adaptive = Adaptive()
+    conflicts: Conflicts = Conflicts()
+    leader_election: LeaderElection = LeaderElection()
     resync_period_seconds: Annotated[Seconds, Field(ge=10, alias="resyncPeriod")] = 600.0
     request_timeout_seconds: Annotated[Seconds, Field(ge=1, le=300, alias="requestTimeout")] = 15.0
     backoff: Backoff = Backoff()

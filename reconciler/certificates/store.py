@@ -6,9 +6,9 @@ ever.
 
 import base64
 import binascii
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from reconciler import timestamps
 from reconciler.certificates.authority import Pair, read
 from reconciler.certificates.rotation import Authorities, Serving
 from reconciler.registration.identity import MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, Manifest
@@ -27,7 +27,7 @@ def authorities_of(secret: Manifest | None) -> Authorities | None:
     return Authorities(
         signer=signer,
         key=_value(secret, "ca.key"),
-        since=seconds(annotations.get(SINCE_ANNOTATION)),
+        since=timestamps.seconds(annotations.get(SINCE_ANNOTATION)) or 0.0,
         next=coming if coming.certificate or coming.key else None,
         retiring=_value(secret, "retiring.crt"),
         requested=REQUEST_ANNOTATION in annotations,
@@ -46,7 +46,7 @@ def authority_secret(name: str, namespace: str, held: Authorities) -> Manifest:
     data = {"ca.crt": held.signer, "ca.key": held.key, "retiring.crt": held.retiring}
     if held.next is not None:
         data |= {"next.crt": held.next.certificate, "next.key": held.next.key}
-    annotations = {PHASE_ANNOTATION: held.phase.value, SINCE_ANNOTATION: _utc(held.since)}
+    annotations = {PHASE_ANNOTATION: held.phase.value, SINCE_ANNOTATION: timestamps.utc(held.since)}
     if held.requested:
         annotations[REQUEST_ANNOTATION] = "true"
     return _secret(name, namespace, "Opaque", data, annotations)
@@ -80,15 +80,3 @@ def _value(secret: Manifest, key: str) -> bytes:
         return base64.b64decode((secret.get("data") or {}).get(key) or "", validate=True)
     except binascii.Error:
         return b""
-
-
-def seconds(text: str | None) -> float:
-    """Return a time as Kubernetes writes it, in seconds since the epoch; 0 where it is missing or unreadable."""
-    try:
-        return datetime.fromisoformat(text or "").timestamp()
-    except ValueError:
-        return 0.0
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

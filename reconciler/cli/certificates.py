@@ -4,13 +4,13 @@ import asyncio
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options, timeout_option
 from reconciler.errors import ConflictError, ExitCode, NotProvedError, UsageError
+from reconciler.timestamps import utc
 
 if TYPE_CHECKING:
     from reconciler.certificates.authority import Certificate
@@ -97,12 +97,12 @@ async def _report(options: Options, settings: "ReconcilerConfiguration", own: "S
             for one in read(pem)
         ],
         "serving": None if leaf is None else {**_described(leaf), "names": sorted(leaf.names)},
-        "next": {"action": step.action.value, "reason": step.reason, "due": _utc(step.due) if step.due else None},
+        "next": {"action": step.action.value, "reason": step.reason, "due": utc(step.due) if step.due else None},
     }
 
 
 def _described(one: "Certificate") -> dict[str, str]:
-    return {"fingerprint": one.fingerprint, "notBefore": _utc(one.not_before), "notAfter": _utc(one.not_after)}
+    return {"fingerprint": one.fingerprint, "notBefore": utc(one.not_before), "notAfter": utc(one.not_after)}
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
@@ -151,7 +151,3 @@ async def _rotate(
             last = await proof.prove(cluster, settings.registration, settings.proof)
             proved = Proved(last.began, last.fingerprint) if last.verdict is proof.Verdict.PROVED else None
             wish = oneshot.Rotation(begin=found is None and wish.begin, overlap_seconds=overlap, proved=proved)
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from reconciler import timestamps
 from reconciler.certificates import rotation, store
 from reconciler.certificates.authority import Certificate, read
 from reconciler.certificates.rotation import Action, Authorities, Facts, Phase, Policy, Standing, Step
@@ -77,7 +78,7 @@ def registered(observed: Manifest | None) -> tuple[Certificate, ...]:
 def registered_since(observed: Manifest | None) -> float:
     """Return when the registration was last written, by whomever (seconds since the epoch); 0 where nobody tells."""
     entries = ((observed or {}).get("metadata") or {}).get("managedFields") or ()
-    times = [store.seconds(entry.get("time")) for entry in entries]
+    times = [timestamps.seconds(entry.get("time")) or 0.0 for entry in entries]
     # The API server keeps whole seconds.
     return max(times) + 1.0 if times else 0.0
 

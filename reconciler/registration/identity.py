@@ -9,13 +9,14 @@ MANAGED_BY: Final = "seccomp-reconciler"
 NAME_LABEL: Final = "app.kubernetes.io/name"
 # Source: Gardener's webhook remediator leaves objects with this label alone (facts of upstream's registration).
 REMEDIATION_EXCLUDE_LABEL: Final = "remediation.webhook.shoot.gardener.cloud/exclude"
+ANNOTATION_PREFIX: Final = "seccomp-reconciler.gardener.cloud/"
 # A digest of the two selectors as we last applied them: tells a term that somebody added from one that was ours.
-SELECTORS_ANNOTATION: Final = "seccomp-reconciler.gardener.cloud/selectors"
+SELECTORS_ANNOTATION: Final = f"{ANNOTATION_PREFIX}selectors"
 
 # A digest of the caBundle as we last wrote it: what stands and has it is ours, so that a certificate in it that is
 # asked for no longer may retire in peace; and until when.
-CA_BUNDLE_ANNOTATION: Final = "seccomp-reconciler.gardener.cloud/ca-bundle"
-RETIRING_ANNOTATION: Final = "seccomp-reconciler.gardener.cloud/ca-retiring-until"
+CA_BUNDLE_ANNOTATION: Final = f"{ANNOTATION_PREFIX}ca-bundle"
+RETIRING_ANNOTATION: Final = f"{ANNOTATION_PREFIX}ca-retiring-until"
 
 Manifest = Mapping[str, Any]  # a Kubernetes object as JSON: its fields are the API server's business
 

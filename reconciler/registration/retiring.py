@@ -10,10 +10,10 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from reconciler.registration.identity import CA_BUNDLE_ANNOTATION, RETIRING_ANNOTATION, Manifest
+from reconciler.timestamps import seconds, utc
 
 _BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\n.*?-----END CERTIFICATE-----\n", re.DOTALL)
 
@@ -35,12 +35,12 @@ def with_retiring(asked: bytes, observed: Manifest | None, *, now: float, overla
     if not retiring or annotations.get(CA_BUNDLE_ANNOTATION) != _digest(standing):
         return Bundle(asked, {CA_BUNDLE_ANNOTATION: _digest(asked)})
     pem = asked + b"".join(retiring)
-    until = _seconds(annotations.get(RETIRING_ANNOTATION)) if pem == standing else None
+    until = seconds(annotations.get(RETIRING_ANNOTATION)) if pem == standing else None
     if until is None or until > now + overlap_seconds:
         until = now + overlap_seconds  # another certificate was asked for since, or a clock was wrong
     if until <= now:
         return Bundle(asked, {CA_BUNDLE_ANNOTATION: _digest(asked)})
-    return Bundle(pem, {CA_BUNDLE_ANNOTATION: _digest(pem), RETIRING_ANNOTATION: _utc(until)})
+    return Bundle(pem, {CA_BUNDLE_ANNOTATION: _digest(pem), RETIRING_ANNOTATION: utc(until)})
 
 
 def _standing(observed: Manifest | None) -> bytes:
@@ -54,14 +54,3 @@ def _standing(observed: Manifest | None) -> bytes:
 
 def _digest(pem: bytes) -> str:
     return hashlib.sha256(pem).hexdigest()[:32]
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
