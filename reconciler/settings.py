@@ -343,6 +343,12 @@ class Conflicts(_Model):
     maximum_seconds: Annotated[Seconds, Field(ge=1, alias="maximum")] = 600.0
     memory_seconds: Annotated[Seconds, Field(ge=1, alias="memory")] = 1800.0
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.initial_seconds <= self.maximum_seconds < self.memory_seconds:
+            raise ValueError("expected initial <= maximum < memory")
+        return self
+
 
 class LeaderElection(_Model):
     """Who of several reconcilers writes: the holder of a Lease of our own; durations are kept in seconds."""

@@ -1,0 +1,219 @@
+"""The failurePolicy that follows proof: Absent, Ignore, Fail, up by proofs and down by their loss. Pure.
+
+What was decided is kept on the object (`registration.memory`); what one process saw since it started, or woke, is its
+Knowledge. Times of the memory are wall clock, those of the knowledge monotonic.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from reconciler.controller.proof import Verdict
+from reconciler.registration.memory import Memory, State
+from reconciler.settings import Adaptive, FailurePolicy, Ramp
+
+# What the API server needs to learn of a registration that was raised: until then pods may still slip through.
+_LEARNED_SECONDS: Final = 2.0
+_NEVER: Final = float("inf")
+_LOSSES: Final = frozenset((Verdict.NOT_MUTATED, Verdict.UNREACHABLE))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings ask."""
+
+    kind: FailurePolicy
+    ramp: Ramp
+    adaptive: Adaptive
+    period_seconds: float  # between proofs, where nothing depends on them
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        """How far apart two proofs in a row may lie, and how old the last of them may be."""
+        return max(self.adaptive.loss_tolerance_seconds, 2 * self.period_seconds)
+
+    def soak_seconds(self, flaps: int) -> float:
+        """Return how long proofs must go on before Fail: twice as long after each flap."""
+        if self.kind is FailurePolicy.FAIL:
+            return 0.0
+        return min(self.adaptive.soak_seconds * 2.0 ** min(flaps, 30), self.adaptive.longest_soak_seconds)
+
+    @property
+    def proofs(self) -> int:
+        """How many proofs in a row Fail takes."""
+        return 1 if self.kind is FailurePolicy.FAIL else self.adaptive.proofs
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What was seen since `began`: proofs in a row, or since when they are lost. Monotonic seconds."""
+
+    began: float
+    proofs: int = 0
+    first_proof: float = 0.0
+    last_proof: float = 0.0
+    lost_since: float | None = None
+    words: str = ""
+    was_ever_proved: bool = False
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether the last verdict that says anything is a proof."""
+        return self.proofs > 0
+
+    def saw(self, verdict: Verdict, words: str, *, at: float, policy: Policy) -> "Knowledge":
+        """Return what is known after a proof that began `at`; an inconclusive one is neither proof nor loss."""
+        if verdict is Verdict.PROVED:
+            is_next = self.is_proved and at - self.last_proof <= policy.longest_gap_seconds
+            first = self.first_proof if is_next else at
+            proofs = self.proofs + 1 if is_next else 1
+            return Knowledge(self.began, proofs, first, at, was_ever_proved=True)
+        if verdict in _LOSSES:
+            since = at if self.lost_since is None else self.lost_since
+            return Knowledge(self.began, lost_since=since, words=words, was_ever_proved=self.was_ever_proved)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What else counts now, each as a reason in words; empty where it does not hold.
+
+    `impossible`: no proof can come at all (certificates expired, no endpoint ready). `paused` and `refused` (by the
+    linter): Fail is not wanted.
+    """
+
+    impossible: str = ""
+    paused: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Now, by both clocks, in seconds."""
+
+    wall: float
+    monotonic: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to remember and register, and the monotonic time at which to ask again (infinity: at the next news)."""
+
+    memory: Memory
+    due: float = _NEVER
+
+
+def recall(
+    remembered: Memory | None,
+    standing: State | None,
+    knowledge: Knowledge,
+    *,
+    now: float,
+    looked_at: float,
+    by: str = "",
+) -> Memory | None:
+    """Return the memory to go on from, given what really stands (None: no object); None where there is neither.
+
+    What somebody else lowered or removed is put right at once only by a process that holds a proof; for any other it is
+    a lowering. Either way the time since `looked_at` (wall clock), when the registration was last seen as decided, is a
+    window. What somebody else raised is not Fail: the caller writes Ignore again.
+    """
+    if remembered is None:
+        return None if standing is None else Memory(standing, now, f"found at {standing.value}")
+    if remembered.state is State.IGNORE or standing is State.FAIL:
+        return remembered
+    reason = f"{'removed' if standing is None else 'set to Ignore'} by {by or 'somebody else'}"
+    if knowledge.is_proved:
+        return remembered.interrupted(looked_at, now + _LEARNED_SECONDS, reason)
+    return replace(remembered, state=State.IGNORE, since=now, reason=reason).opened(min(looked_at, now), reason)
+
+
+def decide(
+    memory: Memory | None, knowledge: Knowledge, circumstances: Circumstances, policy: Policy, clock: Clock
+) -> Decision:
+    """Return what the registration should say now."""
+    if (reason := _held_down(circumstances, policy)) is not None:
+        return Decision(_lowered(memory, reason, clock, policy, is_flap=False))
+    if policy.ramp is Ramp.NEVER:
+        return Decision(_raised(memory, "failurePolicy: Fail with ramp: Never", clock))
+    if memory is None:
+        memory = Memory(State.IGNORE, clock.wall, "registered, not proved yet")
+    if memory.state is State.FAIL:
+        reason, due = _loss(knowledge, circumstances, policy, clock)
+        return Decision(_lowered(memory, reason, clock, policy, is_flap=True) if reason else memory, due)
+    if circumstances.impossible or not knowledge.is_proved:
+        return Decision(memory)
+    return _rise(memory, knowledge, policy, clock)
+
+
+def next_proof_seconds(memory: Memory | None, knowledge: Knowledge, policy: Policy) -> float:
+    """Return how long to wait with the next proof after one that held: sooner while Fail depends on it."""
+    if memory is None or memory.state is State.FAIL or policy.kind is FailurePolicy.IGNORE:
+        return policy.period_seconds
+    soak = policy.soak_seconds(memory.flaps)
+    left = max(soak - (knowledge.last_proof - knowledge.first_proof), 0.0) if knowledge.is_proved else soak
+    # Evenly, so that the last of them falls on the end of the soak; none is a second's work for nothing.
+    return max(min(soak / max(policy.proofs - 1, 1), left or 1.0, policy.period_seconds), 0.5)
+
+
+def _held_down(circumstances: Circumstances, policy: Policy) -> str | None:
+    if circumstances.paused:
+        return circumstances.paused
+    if policy.kind is FailurePolicy.IGNORE:
+        return "failurePolicy: Ignore"
+    return circumstances.refused or None
+
+
+def _loss(knowledge: Knowledge, circumstances: Circumstances, policy: Policy, clock: Clock) -> tuple[str, float]:
+    """Return why Fail cannot stay (empty: it can), and when to ask again.
+
+    A process that has seen no proof since it started, or woke, does not know how long the loss lasts already: it lowers
+    at the first sign.
+    """
+    tolerance = policy.adaptive.loss_tolerance_seconds
+    is_lowered = policy.kind is FailurePolicy.ADAPTIVE or not knowledge.was_ever_proved
+    if circumstances.impossible and is_lowered:
+        return f"no proof can come: {circumstances.impossible}", _NEVER
+    if knowledge.lost_since is None:
+        due = _NEVER if knowledge.was_ever_proved else knowledge.began + tolerance
+        return (f"no verdict for {tolerance:g} s after the start" if clock.monotonic >= due else ""), due
+    if not knowledge.was_ever_proved:
+        return f"not proved at the start: {knowledge.words}", _NEVER
+    if not is_lowered:
+        return "", _NEVER
+    due = knowledge.lost_since + tolerance
+    return (f"no proof for {tolerance:g} s: {knowledge.words}" if clock.monotonic >= due else ""), due
+
+
+def _rise(memory: Memory, knowledge: Knowledge, policy: Policy, clock: Clock) -> Decision:
+    stretch = knowledge.last_proof - knowledge.first_proof
+    is_recent = clock.monotonic - knowledge.last_proof <= policy.longest_gap_seconds
+    if knowledge.proofs < policy.proofs or stretch < policy.soak_seconds(memory.flaps) or not is_recent:
+        return Decision(memory)
+    floor = policy.adaptive.floor_seconds if policy.kind is FailurePolicy.ADAPTIVE else 0.0
+    # A time that lies ahead is a wrong clock's, and holds up nothing.
+    if 0 <= (held := clock.wall - memory.since) < floor:
+        return Decision(memory, clock.monotonic + floor - held)
+    proofs = "one proof" if knowledge.proofs == 1 else f"{knowledge.proofs} proofs over {stretch:.0f} s"
+    return Decision(_raised(memory, proofs, clock))
+
+
+def _raised(memory: Memory | None, reason: str, clock: Clock) -> Memory:
+    if memory is None:
+        return Memory(State.FAIL, clock.wall, reason)
+    if memory.state is State.FAIL:
+        return memory
+    closed = memory.closed(clock.wall + _LEARNED_SECONDS)
+    return replace(closed, state=State.FAIL, since=clock.wall, reason=reason)
+
+
+def _lowered(memory: Memory | None, reason: str, clock: Clock, policy: Policy, *, is_flap: bool) -> Memory:
+    if memory is None:
+        return Memory(State.IGNORE, clock.wall, reason)
+    if memory.state is State.IGNORE:
+        return memory
+    flaps = memory.flaps
+    if is_flap:
+        is_calm = clock.wall - memory.since >= policy.adaptive.calm_seconds
+        flaps = 1 if is_calm else flaps + 1
+    lowered = replace(memory, state=State.IGNORE, since=clock.wall, reason=reason, flaps=flaps)
+    return lowered.opened(clock.wall, reason)
