@@ -1,0 +1,66 @@
+"""Leadership where no election is asked for: always leading. The Lease is only read: it carries what people ask for."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping
+from typing import Final, NoReturn
+
+import structlog
+
+from reconciler.cluster import LEASES, Cluster, Target
+from reconciler.controller.lease import annotations_of
+from reconciler.errors import ForbiddenError, ReconcilerError
+from reconciler.settings import LeaderElection
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Alone:
+    """As Leadership, for one who always leads."""
+
+    leading: Final = True
+    holder: Final = ""
+
+    def __init__(self, cluster: Cluster, settings: LeaderElection) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self.annotations: Mapping[str, str] = {}
+
+    def last_renewed_by_others(self) -> float | None:
+        """Return None: nobody else is known."""
+
+    def check(self) -> None:
+        """Let every write pass."""
+
+    def remember(self, annotations: Mapping[str, str | None]) -> None:
+        """Do nothing: the Lease is its leader's."""
+
+    async def run(self, changed: Callable[[], None]) -> NoReturn:
+        """Look at the Lease every renewDeadline until cancelled; `changed` is called when its annotations changed."""
+        while True:
+            try:
+                found = await read_annotations(self._cluster, self._settings)
+            except ReconcilerError as error:
+                log.debug("leadership.failed", error=str(error), kind=type(error).__name__)
+                found = self.annotations
+            if found != self.annotations:
+                self.annotations = found
+                changed()
+            await asyncio.sleep(self._settings.renew_deadline_seconds)
+
+    async def release(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+
+async def read_annotations(cluster: Cluster, settings: LeaderElection) -> Mapping[str, str]:
+    """Return the Lease's annotations; none where it is absent or may not be read, which is logged once."""
+    try:
+        return annotations_of(await cluster.get(Target(LEASES, settings.name, settings.namespace)))
+    except ForbiddenError as error:
+        _warn_once(str(error))
+        return {}
+
+
+@functools.cache
+def _warn_once(error: str) -> None:
+    log.warning("leadership.unreadable", error=error)
