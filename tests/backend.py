@@ -9,8 +9,10 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from tests.controlplane.errors import ApiError
 from tests.controlplane.servers import free_port
 from tests.seed import PROGRAM, Reconciler, Seed
 
@@ -53,7 +55,7 @@ class SecretVolume:
             while not self._stop.wait(_POLL_SECONDS):
                 try:
                     found = kubelet.request("GET", self._path)
-                except OSError:
+                except (OSError, HTTPException, ApiError):  # an API server that goes down, or has no etcd
                     kubelet.http.close()
                     continue
                 if found is None or found["metadata"]["resourceVersion"] == self._version:
@@ -61,7 +63,13 @@ class SecretVolume:
                 self._version = found["metadata"]["resourceVersion"]
                 if self._stop.wait(self._delay_seconds):
                     return
-                put(self.folder, {name: base64.b64decode(value) for name, value in found["data"].items()})
+                data = found.get("data") or {}
+                put(self.folder, {name: base64.b64decode(value) for name, value in data.items()})
+
+
+# Short clocks: a test waits for them.
+ADAPTIVE = {"proofs": 2, "soak": "1s", "longestSoak": "8s", "lossTolerance": "3s", "floor": "1s", "calm": "20s"}
+ELECTION = {"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "400ms"}
 
 
 def put(folder: Path, files: dict[str, bytes]) -> None:
@@ -138,15 +146,21 @@ def serving(stage: Stage, folder: Path, *arguments: str, drain_seconds: float = 
 
 
 def settings_for(url: str, *, propagation: str = "1s", overlap: str = "2s", **more: Any) -> str:  # noqa: ANN401 - JSON
-    """Return a ReconcilerConfiguration for a backend at `url` with certificates of our own and a short clock."""
+    """Return a ReconcilerConfiguration for a backend at `url` with certificates of our own and a short clock.
+
+    failurePolicy is Ignore where `registration` does not say another one: most tests are about something else.
+    """
     own = {"propagation": propagation, "overlap": overlap, **more.pop("selfSigned", {})}
-    registration = {"backend": {"url": url}, "ca": {"selfSigned": own}, **more.pop("registration", {})}
+    answered = {"backend": {"url": url}, "ca": {"selfSigned": own}}
+    registration = {"failurePolicy": "Ignore", **answered, **more.pop("registration", {})}
     return json.dumps(
         {
             "apiVersion": "seccomp-reconciler.config.gardener.cloud/v1alpha1",
             "kind": "ReconcilerConfiguration",
             "registration": registration,
             "proof": {"period": "1s"},
+            "adaptive": ADAPTIVE,
+            "leaderElection": ELECTION,
             **more,
         }
     )

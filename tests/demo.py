@@ -28,7 +28,7 @@ from tests.controlplane.progress import display
 from tests.controlplane.servers import free_port
 from tests.controlplane.versions import wanted
 from tests.load import Load
-from tests.seed import JSON_PATCH, MANAGED, MERGE_PATCH, PROGRAM, REGISTRATION, Connection, Reconciler, Seed, seed
+from tests.seed import JSON_PATCH, MANAGED, MERGE_PATCH, REGISTRATION, RUN, Connection, Reconciler, Seed, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -359,7 +359,7 @@ def _tell(story: Story) -> None:
         demo.identity()
         demo.configuration()
         demo.before()
-        with stage.process([str(PROGRAM), "run", *inputs]) as reconciler:
+        with stage.process([*RUN, *inputs]) as reconciler:
             pids.append(reconciler.pid)
             try:
                 demo.registration(reconciler)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(sys.executable).with_name("seccomp-reconciler")
+# The status port is any that is free: several of them run at once.
+RUN = (str(PROGRAM), "run", "--bind-address", "127.0.0.1", "--status-port", "0")
 COLLECTION = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 REGISTRATION = f"{COLLECTION}/seccomp-reconciler"
 USER = "system:serviceaccount:garden:seccomp-reconciler"
@@ -164,7 +166,7 @@ class Seed:
     @contextmanager
     def running(self, *arguments: str) -> Iterator[Reconciler]:
         """Start `seccomp-reconciler run` with the seed's inputs; it is ended on leaving, whatever happened."""
-        with self.process([str(PROGRAM), "run", *self.inputs, *arguments]) as reconciler:
+        with self.process([*RUN, *self.inputs, *arguments]) as reconciler:
             yield reconciler
 
     @contextmanager

@@ -9,9 +9,12 @@ import click
 
 from reconciler.cli.certificates import certificates
 from reconciler.cli.daemons import run, serve
+from reconciler.cli.lint import lint
 from reconciler.cli.offline import check_config, render
 from reconciler.cli.once import diff, prove, reconcile
 from reconciler.cli.options import EXIT_CODES
+from reconciler.cli.pausing import pause, resume
+from reconciler.cli.status import status
 from reconciler.errors import ExitCode, ReconcilerError
 
 
@@ -30,13 +33,13 @@ def cli() -> None:
     The feature gate DefaultSeccompProfile of a GardenletConfiguration decides: on, and the
     MutatingWebhookConfiguration stands; off, and it does not. Start with `check-config` and `render`, which need no
     cluster; then `diff`; then `reconcile` (once, for a Job) or `run` (for ever, for a sidecar). `serve` answers the
-    webhook, `prove` asks the API server whether a pod really gets its profile.
+    webhook, `prove` asks the API server whether a pod really gets its profile, `status` shows everything on one screen.
 
     Every option can be given by the environment: SECCOMP_RECONCILER_RUN_LOG_LEVEL=debug is `run --log-level debug`.
     """
 
 
-for command in (check_config, render, diff, reconcile, run, prove, certificates, serve):
+for command in (check_config, render, diff, reconcile, run, status, prove, lint, pause, resume, certificates, serve):
     cli.add_command(command)
 
 

@@ -13,15 +13,31 @@ from reconciler.cli.options import EXIT_CODES, Options, cluster_options, log_opt
 
 @click.command(epilog=EXIT_CODES)
 @cluster_options
+@click.option("--bind-address", default="", metavar="ADDRESS", help="Address of the status port; every one by default.")
+@click.option(
+    "--status-port",
+    type=click.IntRange(0, 65535),
+    default=8081,
+    show_default=True,
+    help="Plain port of /healthz, /readyz and /metrics; 0 takes any that is free.",
+)
+@click.option(
+    "--leader-election",
+    type=bool,
+    metavar="BOOL",
+    help="Whether to write only while holding the Lease; by default what leaderElection.enabled says.",
+)
 @log_options
-def run(log_level: str, log_format: str, **options: Any) -> None:  # noqa: ANN401 - likewise
+def run(log_level: str, log_format: str, bind_address: str, status_port: int, **options: Any) -> None:  # noqa: ANN401 - likewise
     """Keep the cluster matching, for ever: for a sidecar of gardenlet.
 
-    Follows the configuration, the settings, the CA and the registration itself. SIGTERM ends it within two seconds;
-    the registration stays. An unreadable configuration changes nothing: the last good one stays in force.
+    Follows the configuration, the settings, the CA and the registration itself. Of several, the one that holds the
+    Lease writes. SIGTERM ends it within two seconds; the registration stays. An unreadable configuration changes
+    nothing: the last good one stays in force. /readyz never depends on the webhook: a sidecar must not make gardenlet
+    unready.
     """
     from reconciler import settings  # noqa: PLC0415 - heavy, and not every command needs it
-    from reconciler.controller import loop  # noqa: PLC0415 - imports kubernetes
+    from reconciler.controller import running  # noqa: PLC0415 - imports kubernetes
     from reconciler.sources import FileSource, InlineSource, Source  # noqa: PLC0415 - likewise
     from reconciler.telemetry.logging import configure  # noqa: PLC0415 - likewise
 
@@ -32,8 +48,9 @@ def run(log_level: str, log_format: str, **options: Any) -> None:  # noqa: ANN40
         if chosen.config is not None
         else InlineSource(f"apiVersion: {settings.API_VERSION}\nkind: {settings.KIND}\n".encode(), "defaults")
     )
-    _until_signalled(loop.run(source, chosen.cluster, chosen.laid_over))
-    loop.log.info("run.stopped")
+    wishes = running.Options(chosen.cluster, chosen.laid_over, bind_address, status_port)
+    _until_signalled(running.run(source, wishes))
+    running.log.info("run.stopped")
 
 
 @click.command(epilog=EXIT_CODES)

@@ -19,11 +19,14 @@ from reconciler.cli.options import (
     timeout_option,
 )
 from reconciler.errors import ConflictError, ExitCode, NotProvedError, UnavailableError
+from reconciler.timestamps import utc
 
 if TYPE_CHECKING:
-    from reconciler.cluster import Cluster
-    from reconciler.controller.oneshot import Pass
+    from collections.abc import Awaitable, Callable
+
+    from reconciler.controller.oneshot import OneShot, Pass
     from reconciler.controller.proof import Proof
+    from reconciler.registration.memory import Memory
     from reconciler.settings import ReconcilerConfiguration
 
 # Between two tries to prove what was just registered: servers need a moment to load their certificate.
@@ -54,11 +57,13 @@ def diff(timeout: float, **options: Any) -> None:  # noqa: ANN401 - click's keyw
 @timeout_option(60.0)
 @click.option("--dry-run", is_flag=True, help="Let the API server check everything and keep nothing.")
 @click.option("--adopt", is_flag=True, help="Take over an object of our name that is not ours.")
-@click.option("--wait", is_flag=True, help="Go on until the path through the API server is proved.")
+@click.option("--wait", is_flag=True, help="Go on until the path is proved, and Fail is reached where it is asked for.")
 def reconcile(timeout: float, output: str, *, dry_run: bool, adopt: bool, wait: bool, **options: Any) -> None:  # noqa: ANN401 - likewise
     """Make the cluster match, once: for a Job in seed bootstrap.
 
-    Prints one line: registered, updated, unchanged, removed or absent; with --wait a second one about the proof.
+    Prints one line: registered, updated, unchanged, removed or absent; with --wait a second one about the proof. It
+    needs no Lease: safe beside a running loop. It registers as Ignore; with --wait it goes on until the path is proved
+    and failurePolicy is what the settings ask for: Adaptive and Fail are raised by proofs.
     """
     chosen = Options(**options)
     if dry_run and wait:
@@ -77,7 +82,9 @@ def reconcile(timeout: float, output: str, *, dry_run: bool, adopt: bool, wait: 
                     "differences": [difference_json(item) for item in outcome.differences],
                     "addedByOthers": [difference_json(item) for item in outcome.tolerated],
                     "certificates": [] if done.trust is None else [step.action.value for step in done.trust.steps],
+                    "failurePolicy": None if done.memory is None else memory_json(done.memory),
                     "proof": None if done.proof is None else proof_json(done.proof),
+                    "paused": None if done.pause is None else str(done.pause),
                 }
             )
         )
@@ -90,8 +97,19 @@ def reconcile(timeout: float, output: str, *, dry_run: bool, adopt: bool, wait: 
         )
         if done.proof is not None and done.proof.holds:
             click.echo(_told(done.proof))
-    if done.proof is not None and not done.proof.holds:
-        raise NotProvedError(f"not proved within {timeout:g} s: {_told(done.proof)}")
+        if wait and done.memory is not None:
+            click.echo(f"failurePolicy {done.memory.state.value}: {done.memory.reason}")
+    if done.pause is not None:
+        click.echo(f"{done.pause}; `resume` ends it", err=True)
+    if done.is_deferred:
+        click.echo(f"registration is left to {chosen.settings().registration.twin_name} (onTwin: Defer)", err=True)
+    if wait and done.proof is not None:
+        if not done.proof.holds:
+            raise NotProvedError(f"not proved within {timeout:g} s: {_told(done.proof)}")
+        if not _is_enforced(done, chosen.settings()):
+            raise NotProvedError(
+                f"proved, but not at Fail within {timeout:g} s: {done.memory.reason if done.memory else ''}"
+            )
 
 
 @click.command(epilog=EXIT_CODES)
@@ -133,8 +151,8 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
         last.append(error)
         click.echo(f"retrying in {delay_seconds:.1f} s: {error}", err=True)
 
-    async def one_pass(cluster: "Cluster") -> "Pass":
-        found = await oneshot.one_pass(cluster, settings, dry_run=dry_run, adopt=adopt)
+    async def one_pass(shot: "OneShot") -> "Pass":
+        found = await shot.run()
         for warning in set(found.decision.warnings) - warned:
             click.echo(f"warning: {warning}", err=True)
             warned.add(warning)
@@ -147,9 +165,12 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
         )
         try:
             async with options.cluster(settings) as cluster:
+                shot = oneshot.OneShot(cluster, settings, dry_run=dry_run, adopt=adopt)
                 async with asyncio.timeout(timeout):
-                    done: Pass = await policy(one_pass, cluster)
-                return await _proved(cluster, settings, done, end) if wait and done.decision.enabled else done
+                    done: Pass = await policy(one_pass, shot)
+                if not wait or not done.decision.enabled:
+                    return done
+                return await _enforced(shot, done, settings, end, lambda: policy(one_pass, shot))
         except (ConflictError, UnavailableError, TimeoutError) as error:
             cause = last[-1] if isinstance(error, TimeoutError) and last else error
             kind = ConflictError if isinstance(cause, ConflictError) else UnavailableError
@@ -158,15 +179,50 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
     return asyncio.run(until_deadline())
 
 
-async def _proved(cluster: "Cluster", settings: "ReconcilerConfiguration", done: "Pass", end: float) -> "Pass":
-    """Prove until it holds or the clock reaches `end`; the last proof is in the answer."""
-    from reconciler.controller.proof import prove  # noqa: PLC0415 - imports kubernetes
-
+async def _enforced(
+    shot: "OneShot",
+    done: "Pass",
+    settings: "ReconcilerConfiguration",
+    end: float,
+    again: "Callable[[], Awaitable[Pass]]",
+) -> "Pass":
+    """Prove until it holds and Fail is reached where it is asked for, or the clock reaches `end`."""
     while True:
-        found = await prove(cluster, settings.registration, settings.proof)
-        if found.holds or time.monotonic() + _PROOF_WAIT_SECONDS > end:
-            return replace(done, proof=found)
-        await asyncio.sleep(_PROOF_WAIT_SECONDS)
+        found = await shot.prove()
+        if found.holds and not done.is_deferred:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(end - time.monotonic(), 1.0)):
+                done = await again()  # the proof may raise it
+        done = replace(done, proof=shot.proof)
+        if found.holds and _is_enforced(done, settings):
+            return done
+        wait = min(shot.enforcement.next_proof_seconds(), _PROOF_WAIT_SECONDS) if found.holds else _PROOF_WAIT_SECONDS
+        if time.monotonic() + wait > end:
+            return done
+        await asyncio.sleep(wait)
+
+
+def _is_enforced(done: "Pass", settings: "ReconcilerConfiguration") -> bool:
+    """Return whether failurePolicy is what the settings ask for, as far as nothing else keeps it down."""
+    from reconciler.registration.memory import State  # noqa: PLC0415 - heavy
+    from reconciler.settings import FailurePolicy  # noqa: PLC0415 - likewise
+
+    if done.pause is not None or done.memory is None or settings.registration.failure_policy is FailurePolicy.IGNORE:
+        return True
+    return done.memory.state is State.FAIL
+
+
+def memory_json(memory: "Memory") -> dict[str, object]:
+    """Return what the registration remembers as --output json shows it."""
+    return {
+        "state": memory.state.value,
+        "since": utc(memory.since),
+        "reason": memory.reason,
+        "flaps": memory.flaps,
+        "windows": [
+            {"start": utc(one.start), "end": None if one.end is None else utc(one.end), "reason": one.reason}
+            for one in memory.windows
+        ],
+    }
 
 
 def proof_json(found: "Proof") -> dict[str, object]:

@@ -47,6 +47,7 @@ class Options:
     ca_file: Path | None
     kubeconfig: Path | None
     context: str | None
+    leader_election: bool | None = None
 
     def settings(self) -> "ReconcilerConfiguration":
         """Return the settings file with the command line laid over it; without a file, the defaults."""
@@ -67,6 +68,9 @@ class Options:
         if self.ca_file is not None:
             registration = chosen.registration.model_copy(update={"ca": CASource(file=str(self.ca_file))})
             chosen = chosen.model_copy(update={"registration": registration})
+        if self.leader_election is not None:
+            election = chosen.leader_election.model_copy(update={"enabled": self.leader_election})
+            chosen = chosen.model_copy(update={"leader_election": election})
         return chosen
 
     def cluster(self, settings: "ReconcilerConfiguration") -> "Cluster":

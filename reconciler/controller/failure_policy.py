@@ -27,6 +27,11 @@ class Policy:
     period_seconds: float  # between proofs, where nothing depends on them
 
     @property
+    def is_adaptive(self) -> bool:
+        """Whether a loss lowers it while a reconciler looks on."""
+        return self.kind is FailurePolicy.ADAPTIVE
+
+    @property
     def longest_gap_seconds(self) -> float:
         """How far apart two proofs in a row may lie, and how old the last of them may be."""
         return max(self.adaptive.loss_tolerance_seconds, 2 * self.period_seconds)
@@ -35,7 +40,9 @@ class Policy:
         """Return how long proofs must go on before Fail: twice as long after each flap."""
         if self.kind is FailurePolicy.FAIL:
             return 0.0
-        return min(self.adaptive.soak_seconds * 2.0 ** min(flaps, 30), self.adaptive.longest_soak_seconds)
+        # Nothing, doubled, would be nothing.
+        shortest = max(self.adaptive.soak_seconds, 1.0) if flaps else self.adaptive.soak_seconds
+        return min(shortest * 2.0 ** min(flaps, 30), self.adaptive.longest_soak_seconds)
 
     @property
     def proofs(self) -> int:
@@ -54,23 +61,43 @@ class Knowledge:
     lost_since: float | None = None
     words: str = ""
     was_ever_proved: bool = False
+    decided: tuple[State, int] | None = None  # at the last look, and since when (seconds since the epoch)
+    counted_from: float = -_NEVER  # proofs from before that do not count
 
     @property
     def is_proved(self) -> bool:
         """Whether the last verdict that says anything is a proof."""
         return self.proofs > 0
 
+    @property
+    def stretch_seconds(self) -> float:
+        """From the first to the last of the proofs in a row."""
+        return self.last_proof - self.first_proof if self.is_proved else 0.0
+
     def saw(self, verdict: Verdict, words: str, *, at: float, policy: Policy) -> "Knowledge":
         """Return what is known after a proof that began `at`; an inconclusive one is neither proof nor loss."""
-        if verdict is Verdict.PROVED:
+        if at < self.began:
+            return self  # from before a sleep, which may have changed everything
+        if verdict is Verdict.PROVED and at >= self.counted_from:
             is_next = self.is_proved and at - self.last_proof <= policy.longest_gap_seconds
             first = self.first_proof if is_next else at
             proofs = self.proofs + 1 if is_next else 1
-            return Knowledge(self.began, proofs, first, at, was_ever_proved=True)
+            proved = replace(self, proofs=proofs, first_proof=first, last_proof=at)
+            return replace(proved, lost_since=None, words="", was_ever_proved=True)
         if verdict in _LOSSES:
             since = at if self.lost_since is None else self.lost_since
-            return Knowledge(self.began, lost_since=since, words=words, was_ever_proved=self.was_ever_proved)
+            return replace(self, proofs=0, lost_since=since, words=words)
         return self
+
+    def looked(self, memory: Memory, *, at: float) -> "Knowledge":
+        """Return what is known after a look at `memory`: once that was lowered, by whomever, proofs are counted anew.
+
+        Those from before say nothing about what lowered it: another process, or no endpoint for a moment.
+        """
+        decided = (memory.state, int(memory.since))
+        if memory.state is State.IGNORE and self.decided not in (None, decided):
+            return replace(self, proofs=0, decided=decided, counted_from=at)
+        return replace(self, decided=decided)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +123,13 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to remember and register, and the monotonic time at which to ask again (infinity: at the next news)."""
+    """What to remember and register, what to know from now on, and when to ask again.
+
+    `due` is monotonic; infinity: at the next news.
+    """
 
     memory: Memory
+    knowledge: Knowledge
     due: float = _NEVER
 
 
@@ -116,33 +147,28 @@ def recall(
     What somebody else lowered or removed is put right at once only by a process that holds a proof; for any other it is
     a lowering. Either way the time since `looked_at` (wall clock), when the registration was last seen as decided, is a
     window. What somebody else raised is not Fail: the caller writes Ignore again.
+
+    A window ends when Fail is seen to stand, not when it is decided: nobody knows how long that write will take.
     """
     if remembered is None:
         return None if standing is None else Memory(standing, now, f"found at {standing.value}")
-    if remembered.state is State.IGNORE or standing is State.FAIL:
+    if remembered.state is State.IGNORE:
         return remembered
+    if standing is State.FAIL:
+        return remembered.closed(now + _LEARNED_SECONDS)
     reason = f"{'removed' if standing is None else 'set to Ignore'} by {by or 'somebody else'}"
-    if knowledge.is_proved:
-        return remembered.interrupted(looked_at, now + _LEARNED_SECONDS, reason)
-    return replace(remembered, state=State.IGNORE, since=now, reason=reason).opened(min(looked_at, now), reason)
+    opened = remembered.opened(min(looked_at, now), reason)
+    return opened if knowledge.is_proved else replace(opened, state=State.IGNORE, since=now, reason=reason)
 
 
 def decide(
     memory: Memory | None, knowledge: Knowledge, circumstances: Circumstances, policy: Policy, clock: Clock
 ) -> Decision:
     """Return what the registration should say now."""
-    if (reason := _held_down(circumstances, policy)) is not None:
-        return Decision(_lowered(memory, reason, clock, policy, is_flap=False))
-    if policy.ramp is Ramp.NEVER:
-        return Decision(_raised(memory, "failurePolicy: Fail with ramp: Never", clock))
-    if memory is None:
-        memory = Memory(State.IGNORE, clock.wall, "registered, not proved yet")
-    if memory.state is State.FAIL:
-        reason, due = _loss(knowledge, circumstances, policy, clock)
-        return Decision(_lowered(memory, reason, clock, policy, is_flap=True) if reason else memory, due)
-    if circumstances.impossible or not knowledge.is_proved:
-        return Decision(memory)
-    return _rise(memory, knowledge, policy, clock)
+    if memory is not None:
+        knowledge = knowledge.looked(memory, at=clock.monotonic)
+    decided, due = _decided(memory, knowledge, circumstances, policy, clock)
+    return Decision(decided, knowledge.looked(decided, at=clock.monotonic), due)
 
 
 def next_proof_seconds(memory: Memory | None, knowledge: Knowledge, policy: Policy) -> float:
@@ -150,9 +176,28 @@ def next_proof_seconds(memory: Memory | None, knowledge: Knowledge, policy: Poli
     if memory is None or memory.state is State.FAIL or policy.kind is FailurePolicy.IGNORE:
         return policy.period_seconds
     soak = policy.soak_seconds(memory.flaps)
-    left = max(soak - (knowledge.last_proof - knowledge.first_proof), 0.0) if knowledge.is_proved else soak
+    left = max(soak - knowledge.stretch_seconds, 0.0)
+    if left == 0 and knowledge.proofs >= policy.proofs:
+        return policy.period_seconds  # a pause, a refusal or a floor holds it up: more proofs change nothing
     # Evenly, so that the last of them falls on the end of the soak; none is a second's work for nothing.
     return max(min(soak / max(policy.proofs - 1, 1), left or 1.0, policy.period_seconds), 0.5)
+
+
+def _decided(
+    memory: Memory | None, knowledge: Knowledge, circumstances: Circumstances, policy: Policy, clock: Clock
+) -> tuple[Memory, float]:
+    if (reason := _held_down(circumstances, policy)) is not None:
+        return _lowered(memory, reason, clock, policy, is_flap=False), _NEVER
+    if policy.ramp is Ramp.NEVER:
+        return _raised(memory, "failurePolicy: Fail with ramp: Never", clock), _NEVER
+    if memory is None:
+        memory = Memory(State.IGNORE, clock.wall, "registered, not proved yet")
+    if memory.state is State.FAIL:
+        reason, due = _loss(knowledge, circumstances, policy, clock)
+        return (_lowered(memory, reason, clock, policy, is_flap=True), _NEVER) if reason else (memory, due)
+    if circumstances.impossible or not knowledge.is_proved:
+        return memory, _NEVER
+    return _rise(memory, knowledge, policy, clock)
 
 
 def _held_down(circumstances: Circumstances, policy: Policy) -> str | None:
@@ -170,7 +215,7 @@ def _loss(knowledge: Knowledge, circumstances: Circumstances, policy: Policy, cl
     at the first sign.
     """
     tolerance = policy.adaptive.loss_tolerance_seconds
-    is_lowered = policy.kind is FailurePolicy.ADAPTIVE or not knowledge.was_ever_proved
+    is_lowered = policy.is_adaptive or not knowledge.was_ever_proved
     if circumstances.impossible and is_lowered:
         return f"no proof can come: {circumstances.impossible}", _NEVER
     if knowledge.lost_since is None:
@@ -184,17 +229,17 @@ def _loss(knowledge: Knowledge, circumstances: Circumstances, policy: Policy, cl
     return (f"no proof for {tolerance:g} s: {knowledge.words}" if clock.monotonic >= due else ""), due
 
 
-def _rise(memory: Memory, knowledge: Knowledge, policy: Policy, clock: Clock) -> Decision:
-    stretch = knowledge.last_proof - knowledge.first_proof
+def _rise(memory: Memory, knowledge: Knowledge, policy: Policy, clock: Clock) -> tuple[Memory, float]:
+    stretch = knowledge.stretch_seconds
     is_recent = clock.monotonic - knowledge.last_proof <= policy.longest_gap_seconds
     if knowledge.proofs < policy.proofs or stretch < policy.soak_seconds(memory.flaps) or not is_recent:
-        return Decision(memory)
-    floor = policy.adaptive.floor_seconds if policy.kind is FailurePolicy.ADAPTIVE else 0.0
+        return memory, _NEVER
+    floor = policy.adaptive.floor_seconds if policy.is_adaptive else 0.0
     # A time that lies ahead is a wrong clock's, and holds up nothing.
     if 0 <= (held := clock.wall - memory.since) < floor:
-        return Decision(memory, clock.monotonic + floor - held)
+        return memory, clock.monotonic + floor - held
     proofs = "one proof" if knowledge.proofs == 1 else f"{knowledge.proofs} proofs over {stretch:.0f} s"
-    return Decision(_raised(memory, proofs, clock))
+    return _raised(memory, proofs, clock), _NEVER
 
 
 def _raised(memory: Memory | None, reason: str, clock: Clock) -> Memory:
@@ -202,8 +247,7 @@ def _raised(memory: Memory | None, reason: str, clock: Clock) -> Memory:
         return Memory(State.FAIL, clock.wall, reason)
     if memory.state is State.FAIL:
         return memory
-    closed = memory.closed(clock.wall + _LEARNED_SECONDS)
-    return replace(closed, state=State.FAIL, since=clock.wall, reason=reason)
+    return replace(memory, state=State.FAIL, since=clock.wall, reason=reason)
 
 
 def _lowered(memory: Memory | None, reason: str, clock: Clock, policy: Policy, *, is_flap: bool) -> Memory:

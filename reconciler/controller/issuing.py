@@ -10,7 +10,7 @@ import structlog
 from reconciler.certificates.rotation import Facts, Phase, Proved
 from reconciler.cluster import Cluster
 from reconciler.controller import trust
-from reconciler.controller.reconcile import target_of
+from reconciler.registration.identity import Manifest
 from reconciler.settings import Registration, SelfSigned
 
 # The wall clock is looked at this often: a machine that slept notices at once what became due meanwhile.
@@ -26,27 +26,26 @@ class Issuer:
     def __init__(self, setting: SelfSigned, registration: Registration, cluster: Cluster) -> None:
         self.phase = Phase.STABLE
         self._setting = setting
-        self._registration = registration
         self._policy = trust.policy_of(setting, registration.backend)
         self._cluster = cluster
         self._due = float("inf")
 
-    async def bundle(self, proved: Proved | None, *, retry_seconds: float) -> tuple[bytes, bool]:
-        """Take the steps that are due; returns what is to be trusted (PEM), and whether a step was taken.
+    async def issue(self, observed: Manifest | None, proved: Proved | None, *, retry_seconds: float) -> trust.Trust:
+        """Take the steps that are due, given the registration as it was `observed`.
 
+        What comes of it may only be registered on exactly that object: an older one may trust less than is served.
         Raises as `trust.ensure` does, and wants to be asked again after `retry_seconds` then.
         """
         self._due = time.time() + retry_seconds
-        observed = await self._cluster.get(target_of(self._registration))
         facts = Facts(time.time(), trust.registered(observed), proved, trust.registered_since(observed))
         found = await trust.ensure(self._cluster, self._setting, self._policy, facts)
         for step in found.steps:
             log.info("certificates.advanced", action=step.action.value, reason=step.reason, phase=found.phase.value)
         self.phase, self._due = found.phase, found.due
-        return found.bundle, bool(found.steps)
+        return found
 
     async def run(self, due: Callable[[], None]) -> NoReturn:
-        """Call `due` whenever it is time to ask for the bundle again."""
+        """Call `due` whenever it is time to issue again."""
         while True:
             left = self._due - time.time()
             await asyncio.sleep(max(min(left, _LOOK_AT_CLOCK_SECONDS), _LEAST_WAIT_SECONDS))

@@ -1,118 +1,126 @@
 """Keeping it so: triggers, a queue of one, passes that are retried for ever, and the last good inputs.
 
 Every change of an input and every change of our own object wakes one pass; while a pass runs, wakes add up to one
-more. In a steady state nothing is sent but the watches and, once a resync period, the reads of one pass.
+more. In a steady state nothing is sent but the watches, the proofs, the Lease, and once a resync period the reads of
+one pass. Whoever does not lead follows everything and writes nothing.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+import time
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
-import structlog
-
-from reconciler.backoff import Backoff, is_reportable, is_transient, retrying
+from reconciler.backoff import Backoff, is_reportable, retrying
 from reconciler.certificates.rotation import Phase
 from reconciler.cluster import Cluster
-from reconciler.controller import inputs
+from reconciler.controller import inputs, linting, observing
+from reconciler.controller.alone import Alone
+from reconciler.controller.enforcement import Enforcement
 from reconciler.controller.issuing import Issuer
+from reconciler.controller.keeping import Keeper, Kept
+from reconciler.controller.leadership import Leadership
+from reconciler.controller.proof import Proof, Way
 from reconciler.controller.proving import Prover
-from reconciler.controller.reconcile import Outcome, Result, reconcile, target_of
+from reconciler.controller.reconcile import Result, target_of
+from reconciler.controller.reporting import Known, Report
+from reconciler.controller.survey import survey
+from reconciler.controller.wake import EVERYTHING, Trigger, Wake
 from reconciler.errors import ForeignObjectError, ReconcilerError
-from reconciler.gardenlet.featuregates import Decision
-from reconciler.registration.drift import Difference
+from reconciler.registration import memory, pausing, twin
+from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest
-from reconciler.settings import ReconcilerConfiguration, parse
+from reconciler.registration.pausing import Mode
+from reconciler.settings import OnTwin, ReconcilerConfiguration
 from reconciler.sources import Source
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-
-class Trigger(StrEnum):
-    """Why a pass is due."""
-
-    CONFIGURATION = "configuration"
-    CA = "ca"
-    REGISTRATION = "registration"
-    RESYNC = "resync"
-
+from reconciler.telemetry.metrics import Input
 
 # uid and resourceVersion; nothing where there is no object.
 _Version: TypeAlias = tuple[str, ...]
 _UNKNOWN: Final[_Version] = ("unknown",)
-_EVENTS: Final = {
-    Result.REGISTERED: "registration.registered",
-    Result.UPDATED: "registration.updated",
-    Result.REMOVED: "registration.removed",
-}
-# A resync, and the start, read everything afresh.
-_EVERYTHING: Final = frozenset(Trigger)
-
-
-@dataclass(slots=True)
-class Known:
-    """The last good inputs: what stays in force while a source cannot be read. None: not known yet."""
-
-    decision: Decision | None = None
-    ca_bundle: bytes | None = None
-
-
-@dataclass(slots=True)
-class _Wake:
-    """The queue of one: triggers that no pass has taken yet."""
-
-    due: set[Trigger] = field(default_factory=lambda: set(_EVERYTHING))
-    event: asyncio.Event = field(default_factory=asyncio.Event)
-    news: set[Trigger] = field(default_factory=set)  # what came since the last pass began
-
-    def add(self, trigger: Trigger) -> None:
-        self.due.update(_EVERYTHING if trigger is Trigger.RESYNC else {trigger})
-        self.news.add(trigger)
-        self.event.set()
-
-    def take(self) -> set[Trigger]:
-        """Return what is due; what comes from now on, the same trigger too, is due again."""
-        self.event.clear()
-        self.news.clear()
-        taken, self.due = self.due, set()
-        return taken
+# A pass that takes longer than this hangs, whatever the deadlines of its requests say.
+_LONGEST_PASS_SECONDS: Final = 300.0
+_LINT_SECONDS: Final = 60.0
 
 
 class Loop:
     """The loop for one set of settings; `known` carries the last good inputs from one to the next."""
 
-    def __init__(self, settings: ReconcilerConfiguration, cluster: Cluster, *, known: Known | None = None) -> None:
+    def __init__(
+        self,
+        settings: ReconcilerConfiguration,
+        cluster: Cluster,
+        report: Report,
+        *,
+        identity: str,
+        known: Known | None = None,
+    ) -> None:
         self._settings = settings
+        self._registration = settings.registration
         self._cluster = cluster
+        self._report = report
         self.known = known or Known()
         self._configuration = inputs.configuration_source(settings.gardenlet_configuration, cluster)
         self._ca = inputs.ca_source(settings.registration.ca, cluster)
         own = settings.registration.ca.self_signed
         self._issuer = Issuer(own, settings.registration, cluster) if own is not None else None
-        self._prover = Prover(settings, cluster)
-        self._wake = _Wake()
+        self._enforcement = Enforcement(settings)
+        self._prover = Prover(settings, cluster, self._enforcement, self._saw_proof)
+        self._keeper = Keeper(settings, cluster, self._enforcement, prove=self._prove, lint=self._lint)
+        election = settings.leader_election
+        self._leadership: Leadership | Alone = (
+            Leadership(cluster, election, identity) if election.enabled else Alone(cluster, election)
+        )
+        self._wake = Wake()
         self._watched: Manifest | None = None  # our object as the watch last saw it
+        self._is_watch_whole = False  # no gap since the last event
+        self._twin: Manifest | None = None  # gardenlet's own entry
         self._settled: _Version = _UNKNOWN  # what the last pass left, as long as passes succeed
-        self._tolerated: tuple[Difference, ...] = ()
-        self._complaints: dict[str, str] = {}
-        self._failing = False
+        self._again: asyncio.TimerHandle | None = None
+        self._linted = float("-inf")
+        self._surveyed: tuple[memory.Window, ...] = ()
+        self._survey_due = asyncio.Event()
+        self._is_failing = False
         self._last_error: BaseException | None = None
+        self._pass_began: float | None = None
 
     async def run(self) -> NoReturn:
-        """Run until cancelled; the registration stays as it is then."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow_source(self._configuration, Trigger.CONFIGURATION))
-            for source in inputs.ca_sources(self._settings.registration.ca, self._cluster):
-                group.create_task(self._follow_source(source, Trigger.CA))
-            if self._issuer is not None:
-                group.create_task(self._issuer.run(self._certificates_are_due))
-            group.create_task(self._prover.run(self._stands, self._proved))
-            group.create_task(self._follow_registration())
-            group.create_task(self._resync())
-            await self._pass_for_ever()
+        """Run until cancelled; the registration stays as it is then, and the Lease is given back."""
+        self._cluster.fence = self._leadership.check
+        self._saw_lease()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_source(self._configuration, Trigger.CONFIGURATION))
+                for source in inputs.ca_sources(self._registration.ca, self._cluster):
+                    group.create_task(self._follow_source(source, Trigger.CA))
+                if self._issuer is not None:
+                    group.create_task(self._issuer.run(self._certificates_are_due))
+                if (service := self._registration.backend.service) is not None:
+                    group.create_task(observing.follow_endpoints(self._cluster, service, self._saw_endpoints))
+                group.create_task(observing.follow_twin(self._cluster, self._registration, self._saw_twin))
+                group.create_task(observing.follow_clock(self._woke))
+                group.create_task(self._leadership.run(self._saw_lease))
+                group.create_task(self._prover.run())
+                group.create_task(self._follow_registration())
+                group.create_task(self._resync())
+                group.create_task(self._survey())
+                await self._pass_for_ever()
+        finally:
+            await self._leadership.release()
+
+    @property
+    def trouble(self) -> str:
+        """Why the loop does not live any more; empty while it does."""
+        if self._pass_began is not None and time.monotonic() - self._pass_began > _LONGEST_PASS_SECONDS:
+            return f"a pass has been under way for more than {_LONGEST_PASS_SECONDS:g} s"
+        return ""
+
+    @property
+    def queue_age_seconds(self) -> float:
+        """How long the oldest trigger has been waiting for its pass."""
+        return self._wake.age_seconds
+
+    # passes
 
     async def _pass_for_ever(self) -> NoReturn:
         backoff = self._settings.backoff
@@ -120,7 +128,7 @@ class Loop:
             Backoff(backoff.initial, backoff.maximum),
             deadline_seconds=None,
             retry_on=is_reportable,
-            before_sleep=self._report_failure,
+            before_sleep=self._failed,
             sleep=self._sleep_unless_woken,
         )
         self._wake.event.set()
@@ -130,63 +138,114 @@ class Loop:
 
     async def _pass(self) -> None:
         due = self._wake.take()
+        self._pass_began = time.monotonic()
+        result: Result | None = None
         try:
-            await self._answer(due)
+            result = await self._answer(due)
         except BaseException:
             self._settled = _UNKNOWN
             self._wake.due |= due  # only a pass that came to its end has answered what it was woken for
             raise
-        if self._failing:
-            self._failing = False
-            log.info("pass.recovered")
+        finally:
+            self._report.passed(result, time.monotonic() - self._pass_began)
+            self._pass_began = None
+        self._wake.answered()
+        if self._is_failing:
+            self._is_failing = False
+            self._report.recovered()
 
-    async def _answer(self, due: set[Trigger]) -> None:
+    async def _answer(self, due: set[Trigger]) -> Result:
         if due == {Trigger.REGISTRATION} and _version(self._watched) == self._settled:
-            return  # the watch tells us of our own write
+            return Result.UNCHANGED  # the watch tells us of our own write
+        if due >= EVERYTHING:
+            self._linted = float("-inf")
         if Trigger.CONFIGURATION in due:
             await self._refresh_decision()
         decision = self.known.decision
-        if decision is not None and decision.enabled and (Trigger.CA in due or self.known.ca_bundle is None):
-            await self._refresh_ca_bundle()
-        if decision is not None and (not decision.enabled or self.known.ca_bundle is not None):
-            bundle = self.known.ca_bundle if decision.enabled else None
-            self._settle(await reconcile(self._cluster, self._settings.registration, ca_bundle=bundle))
+        if decision is None or not self._leadership.leading:
+            self._prover.way = None
+            return Result.UNCHANGED
+        pause = pausing.of(self._leadership.annotations, now=time.time())
+        self._enforcement.pause = pause
+        self._report.paused(pause)
+        is_removed = pause is not None and pause.mode is Mode.REMOVE
+        is_deferred = self._twin is not None and self._registration.on_twin is OnTwin.DEFER
+        self._prover.way = self._way(is_wanted=decision.enabled and not is_removed)
+        observed = await self._cluster.get(target_of(self._registration))
+        if not decision.enabled or is_removed or is_deferred:
+            kept = await self._keeper.remove(observed)
+            if not is_removed:
+                self._enforcement.memory = None
+                self._leadership.remember({memory.MEMORY_ANNOTATION: None})
+        else:
+            if self._enforcement.refused:
+                await self._lint()  # what it named may be mended by now
+            is_due = Trigger.CA in due or self.known.ca_bundle is None
+            kept = await self._keeper.keep(
+                observed,
+                lambda found: self._bundle(found, is_due=is_due),
+                annotations=self._leadership.annotations,
+                last_renewal=self._leadership.last_renewed_by_others(),
+            )
+            if kept.memory is not None:
+                self._leadership.remember({memory.MEMORY_ANNOTATION: memory.to_text(kept.memory)})
+        self._settle(kept)
+        self._come_again(kept.due, None if pause is None else pause.until)
+        return kept.outcome.result
+
+    def _settle(self, kept: Kept) -> None:
+        self._settled = _version(kept.outcome.observed)
+        if kept.written:
+            self._prover.written()
+        if kept.memory is not None and kept.memory.windows != self._surveyed:
+            self._surveyed = kept.memory.windows
+            self._survey_due.set()
+        self._report.kept(self._registration.name, kept)
+        self._report.wars(self._keeper.conflicts.calmed(now=time.monotonic()), self._keeper.conflicts.wars)
+
+    def _come_again(self, due: float, pause_ends: float | None) -> None:
+        """Have a pass decide anew when it is time, by the monotonic clock or when a pause ends."""
+        if self._again is not None:
+            self._again.cancel()
+        waits = [due - time.monotonic()]
+        if pause_ends is not None:
+            # The wall clock may jump: it is looked at again after a while.
+            waits.append(min(pause_ends - time.time(), 60.0))
+        if (wait := min(waits)) != float("inf"):
+            self._again = asyncio.get_running_loop().call_later(max(wait, 0.0) + 0.01, self._wake.add, Trigger.POLICY)
+
+    # inputs
 
     async def _refresh_decision(self) -> None:
         try:
             decision = await inputs.read_decision(self._configuration)
         except ReconcilerError as error:
-            self._complain("configuration.invalid", error, kept=_gate(self.known.decision))
+            self._report.unreadable(Input.CONFIGURATION, error, self.known)
             return
-        self._content("configuration.invalid")
-        if decision != self.known.decision:
-            log.info(
-                "configuration.read",
-                origin=self._configuration.origin,
-                gate=decision.gate,
-                enabled=decision.enabled,
-                reason=decision.reason.value,
-            )
-            for warning in decision.warnings:
-                log.warning("configuration.warning", origin=self._configuration.origin, warning=warning)
+        self._report.read_configuration(self._configuration.origin, decision, self.known)
         self.known.decision = decision
 
-    async def _refresh_ca_bundle(self) -> None:
+    async def _bundle(self, observed: Manifest | None, *, is_due: bool) -> bytes | None:
+        if not is_due:
+            return self.known.ca_bundle
         try:
-            bundle = await (inputs.read_ca_bundle(self._ca) if self._issuer is None else self._issued(self._issuer))
+            bundle = await (
+                inputs.read_ca_bundle(self._ca) if self._issuer is None else self._issued(self._issuer, observed)
+            )
         except ReconcilerError as error:
-            self._complain("ca.invalid", error, kept="last good" if self.known.ca_bundle else "nothing")
-            return
-        self._content("ca.invalid")
-        if bundle != self.known.ca_bundle:
-            log.info("ca.read", origin=self._ca.origin, certificates=bundle.count(b"-----BEGIN"))
+            self._report.unreadable(Input.CA, error, self.known)
+            return self.known.ca_bundle
+        self._report.read_ca(self._ca.origin, bundle, self.known)
         self.known.ca_bundle = bundle
-
-    async def _issued(self, issuer: Issuer) -> bytes:
-        bundle, moved = await issuer.bundle(self._prover.proved, retry_seconds=self._settings.backoff.maximum)
-        if moved:
-            self._prover.hurry()
         return bundle
+
+    async def _issued(self, issuer: Issuer, observed: Manifest | None) -> bytes:
+        found = await issuer.issue(observed, self._prover.proved, retry_seconds=self._settings.backoff.maximum)
+        self._enforcement.serves(found.standing.serving.certificate)
+        self._report.issued(found)
+        if found.steps:
+            self._prover.hurry()
+        return found.bundle
 
     def _certificates_are_due(self) -> None:
         if self.known.decision is None or not self.known.decision.enabled:
@@ -195,50 +254,113 @@ class Loop:
         if self._issuer is not None and self._issuer.phase is not Phase.STABLE:
             self._prover.hurry()
 
-    def _stands(self) -> bool:
-        decision = self.known.decision
-        return decision is not None and decision.enabled and self._watched is not None
+    # proofs
 
-    def _proved(self) -> None:
-        if self._issuer is not None and self._issuer.phase is not Phase.STABLE:
+    def _way(self, *, is_wanted: bool) -> Way | None:
+        if not is_wanted:
+            return None
+        if self._twin is not None and self._registration.on_twin is OnTwin.DEFER:
+            return Way(is_twins=True)
+        return Way(twin.past(self._twin, self._registration)) if self._watched is not None else None
+
+    async def _prove(self) -> None:
+        await self._prover.prove_now(self._prover.way or Way(twin.past(self._twin, self._registration)))
+
+    def _saw_proof(self, proof: Proof) -> None:
+        self._report.proved(proof)
+        if proof.holds:
+            self._enforcement.seen_as_decided()
+        self._wake.add(Trigger.POLICY)
+        if proof.holds and self._issuer is not None and self._issuer.phase is not Phase.STABLE:
             self._wake.add(Trigger.CA)
 
-    def _complain(self, event: str, error: ReconcilerError, *, kept: str) -> None:
-        """Log an unreadable input once for each new reason; what the API server may answer later is raised instead."""
-        if is_transient(error):
-            raise error
-        if self._complaints.get(event) != str(error):
-            self._complaints[event] = str(error)
-            log.error(event, error=str(error), kept=kept)
+    async def _lint(self) -> None:
+        """Ask the linter whether Fail would lock anybody out; not again and again while one thing waits for it."""
+        if time.monotonic() < self._linted + _LINT_SECONDS:
+            return
+        refused, findings = await linting.refusal(self._cluster, self._settings)
+        self._linted = time.monotonic()
+        self._report.linted(refused, findings)
+        self._enforcement.refused = refused
 
-    def _content(self, event: str) -> None:
-        if self._complaints.pop(event, None) is not None:
-            log.info(event.replace(".invalid", ".recovered"))
+    async def _survey(self) -> NoReturn:
+        """Look for pods that came through without a profile, whenever a window was closed, and at each resync."""
+        while True:
+            await self._survey_due.wait()
+            self._survey_due.clear()
+            remembered = self._enforcement.memory
+            if remembered is None or not self._leadership.leading:
+                continue
+            entry = render(self._registration, ca_bundle=None)["webhooks"][0]
+            try:
+                self._report.surveyed(await survey(self._cluster, entry, remembered))
+            except ReconcilerError as error:
+                self._report.not_surveyed(error)
 
-    def _settle(self, outcome: Outcome) -> None:
-        self._settled = _version(outcome.observed)
-        if outcome.result in _EVENTS:
-            self._prover.written()
-            log.info(
-                _EVENTS[outcome.result],
-                name=self._settings.registration.name,
-                differences=[_plain(difference) for difference in outcome.differences],
-            )
-        if outcome.tolerated != self._tolerated:
-            self._tolerated = outcome.tolerated
-            terms = [_plain(difference) for difference in outcome.tolerated]
-            log.warning("registration.tolerated", name=self._settings.registration.name, added_by_others=terms)
+    # news
 
-    def _report_failure(self, error: BaseException, delay_seconds: float) -> None:
-        repeated = self._failing and str(error) == str(self._last_error)
-        self._failing, self._last_error = True, error
-        level = log.debug if repeated else log.warning if is_transient(error) else log.error
-        level("pass.failed", error=str(error), kind=type(error).__name__, retry_in_seconds=round(delay_seconds, 3))
+    def _saw_lease(self) -> None:
+        if self._report.leads(is_leading=self._leadership.leading):
+            self._enforcement.begin()
+            self._wake.add(Trigger.RESYNC)
+        else:
+            self._wake.add(Trigger.LEASE)
+
+    def _saw_twin(self, observed: Manifest | None) -> None:
+        entry = None if observed is None else twin.entry_of(observed, self._registration)
+        if (entry is None) != (self._twin is None):
+            self._report.twin(self._registration.twin_name, stands=entry is not None)
+            self._wake.add(Trigger.TWIN)
+        self._twin = entry
+
+    def _saw_endpoints(self, ready: int) -> None:
+        before, self._enforcement.ready_endpoints = self._enforcement.ready_endpoints, ready
+        if (before == 0) != (ready == 0):
+            self._wake.add(Trigger.POLICY)
+            self._prover.hurry()
+
+    def _woke(self) -> None:
+        self._enforcement.begin()
+        self._wake.add(Trigger.RESYNC)
+        self._prover.hurry()
+
+    async def _follow_source(self, source: Source, trigger: Trigger) -> None:
+        async with aclosing(source.changes()) as changes:
+            async for _ in changes:
+                self._wake.add(trigger)
+
+    async def _follow_registration(self) -> None:
+        async with aclosing(self._cluster.follow(target_of(self._registration))) as states:
+            async for state in states:
+                if isinstance(state, ReconcilerError):
+                    self._is_watch_whole = False
+                    self._report.watch_failed(state)
+                    continue
+                if self._is_watch_whole and _version(self._watched) == self._settled:
+                    self._enforcement.seen_as_decided()  # until this very moment
+                self._is_watch_whole = True
+                self._watched = state
+                if _version(state) != self._settled:
+                    self._wake.add(Trigger.REGISTRATION)
+
+    async def _resync(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(self._settings.resync_period_seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+            self._wake.add(Trigger.RESYNC)
+            if self._surveyed:
+                self._survey_due.set()
+
+    # failures
+
+    def _failed(self, error: BaseException, delay_seconds: float) -> None:
+        is_repeated = self._is_failing and str(error) == str(self._last_error)
+        self._is_failing, self._last_error = True, error
+        self._report.failed(error, delay_seconds, is_repeated=is_repeated)
 
     async def _sleep_unless_woken(self, seconds: float) -> None:
         """Wait `seconds`, or until an input changes; the change of a foreign object is one, our own drift is not."""
         deadline = asyncio.get_running_loop().time() + seconds
-        urgent = {Trigger.CONFIGURATION, Trigger.CA}
+        urgent = {Trigger.CONFIGURATION, Trigger.CA, Trigger.LEASE}
         if isinstance(self._last_error, ForeignObjectError):
             urgent.add(Trigger.REGISTRATION)
         # News may have come while the failed pass was under way, after it had looked.
@@ -250,102 +372,6 @@ class Loop:
             except TimeoutError:
                 return
 
-    async def _follow_source(self, source: Source, trigger: Trigger) -> None:
-        async with aclosing(source.changes()) as changes:
-            async for _ in changes:
-                self._wake.add(trigger)
-
-    async def _follow_registration(self) -> None:
-        async with aclosing(self._cluster.follow(target_of(self._settings.registration))) as states:
-            async for state in states:
-                if isinstance(state, ReconcilerError):
-                    level = log.debug if is_transient(state) else log.error
-                    level("watch.failed", error=str(state))
-                    continue
-                self._watched = state
-                if _version(state) != self._settled:
-                    self._wake.add(Trigger.REGISTRATION)
-
-    async def _resync(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.resync_period_seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
-            self._wake.add(Trigger.RESYNC)
-
-
-async def run(
-    source: Source,
-    connect: Callable[[ReconcilerConfiguration], Cluster],
-    adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration],
-) -> NoReturn:
-    """Run the loop, begun anew with each good change of the settings in `source`, until cancelled.
-
-    `adapt` lays the command line's choices over the file. Settings that cannot be read at the start are raised;
-    later they are reported, and the last good ones stay in force.
-    """
-    settings = adapt(parse(await source.read(), origin=source.origin))
-    known = Known()
-    async with aclosing(_settings(source, adapt, settings)) as newer:
-        while True:
-            async with connect(settings) as cluster:
-                loop = Loop(settings, cluster, known=known)
-                log.info("run.started", name=settings.registration.name)
-                running = asyncio.create_task(loop.run())
-                changed = asyncio.ensure_future(anext(newer))
-                try:
-                    await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for task in (running, changed):
-                        if not task.done():
-                            task.cancel()
-                    await asyncio.wait({running, changed})
-                if running.done() and not running.cancelled():
-                    running.result()  # only a defect ends the loop
-                settings, known = _carry(settings, changed.result(), loop.known)
-
-
-async def _settings(
-    source: Source,
-    adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration],
-    current: ReconcilerConfiguration,
-) -> AsyncGenerator[ReconcilerConfiguration, None]:
-    """Yield each new and good version of the settings."""
-    complaint = ""
-    async with aclosing(source.changes()) as changes:
-        async for _ in changes:
-            try:
-                newer = adapt(parse(await source.read(), origin=source.origin))
-            except ReconcilerError as error:
-                if str(error) != complaint:
-                    complaint = str(error)
-                    log.error("settings.invalid", error=complaint, kept="last good")  # noqa: TRY400 - the message is the point
-                continue
-            complaint = ""
-            if newer != current:
-                current = newer
-                log.info("settings.changed", origin=source.origin)
-                yield newer
-
-
-def _carry(
-    old: ReconcilerConfiguration, new: ReconcilerConfiguration, known: Known
-) -> tuple[ReconcilerConfiguration, Known]:
-    """Return the new settings and those inputs that still come from the same source."""
-    if old.registration.name != new.registration.name:
-        log.warning("registration.left_behind", name=old.registration.name, now=new.registration.name)
-    if old.gardenlet_configuration != new.gardenlet_configuration:
-        known = replace(known, decision=None)
-    if old.registration.ca != new.registration.ca:
-        known = replace(known, ca_bundle=None)
-    return new, known
-
 
 def _version(observed: Manifest | None) -> _Version:
     return () if observed is None else (observed["metadata"]["uid"], observed["metadata"]["resourceVersion"])
-
-
-def _gate(decision: Decision | None) -> str:
-    return "nothing known yet" if decision is None else f"last good: gate {'on' if decision.enabled else 'off'}"
-
-
-def _plain(difference: Difference) -> dict[str, Any]:
-    return {"path": difference.path, "desired": difference.desired, "observed": difference.observed}

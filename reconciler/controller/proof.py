@@ -8,9 +8,10 @@ witness where no object comes back.
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from reconciler.cluster import PODS, Attempt, Cluster, Target
 from reconciler.errors import UnavailableError
@@ -73,8 +74,17 @@ class Proof:
         return self.verdict is Verdict.PROVED and self.skip is not Skip.MUTATED
 
 
-async def prove(cluster: Cluster, registration: Registration, settings: ProofSettings) -> Proof:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Which way the canary takes: labels that keep a twin from it, or the twin's own entry where ours defers to it."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    is_twins: bool = False
+
+
+async def prove(cluster: Cluster, registration: Registration, settings: ProofSettings, way: Way | None = None) -> Proof:
     """Return what the path through the API server does now; ForbiddenError where we may not create the canary."""
+    way = way or Way()
     began, started = time.time(), time.monotonic()
     nonce = secrets.token_hex(16)
     # The API server waits for the webhook; ours must still be waiting then, to hear its words.
@@ -82,22 +92,22 @@ async def prove(cluster: Cluster, registration: Registration, settings: ProofSet
     try:
         target = Target(PODS, f"seccomp-canary-{nonce[:12]}", settings.namespace)
         control = await cluster.attempt(
-            target, canary(target.name, nonce, skip_label=registration.skip_label), timeout_seconds=patience
+            target,
+            canary(target.name, nonce, {**way.labels, registration.skip_label: "true"}),
+            timeout_seconds=patience,
         )
-        attempt = await cluster.attempt(target, canary(target.name, nonce), timeout_seconds=patience)
+        attempt = await cluster.attempt(target, canary(target.name, nonce, way.labels), timeout_seconds=patience)
     except UnavailableError as error:
         return Proof(Verdict.INCONCLUSIVE, str(error), began=began, seconds=time.monotonic() - started)
-    found = judge(attempt, control, nonce=nonce, registration=registration, settings=settings)
+    found = judge(attempt, control, nonce=nonce, registration=registration, settings=settings, way=way)
     return Proof(
         found.verdict, found.words, found.skip, found.witness, found.fingerprint, began, time.monotonic() - started
     )
 
 
-def canary(name: str, nonce: str, *, skip_label: str | None = None) -> Manifest:
+def canary(name: str, nonce: str, labels: Mapping[str, str] | None = None) -> Manifest:
     """Return the pod: everything that `restricted` asks for but the profile; the image is never pulled."""
-    metadata: dict[str, Any] = {"name": name, "annotations": {CANARY_ANNOTATION: nonce}}
-    if skip_label is not None:
-        metadata["labels"] = {skip_label: "true"}
+    metadata = {"name": name, "annotations": {CANARY_ANNOTATION: nonce}, "labels": dict(labels or {})}
     container = {
         "name": "canary",
         "image": "canary.invalid/canary:none",
@@ -119,7 +129,13 @@ def canary(name: str, nonce: str, *, skip_label: str | None = None) -> Manifest:
 
 
 def judge(
-    attempt: Attempt, control: Attempt, *, nonce: str, registration: Registration, settings: ProofSettings
+    attempt: Attempt,
+    control: Attempt,
+    *,
+    nonce: str,
+    registration: Registration,
+    settings: ProofSettings,
+    way: Way,
 ) -> Proof:
     """Return the verdict on the canary's `attempt` and on the `control` with the skip label."""
     skip = _skip(control)
@@ -130,7 +146,7 @@ def judge(
         return _refused_by_pod_security(violation[1], skip, attempt.message, reason)
     if (quota := _QUOTA.search(attempt.message)) is not None and quota[1] == settings.namespace:
         return _stopped_by_quota(control, skip, reason, fingerprint)
-    if (failed := _FAILED_CALL.search(attempt.message)) is not None and _is_our_entry(failed, registration):
+    if (failed := _FAILED_CALL.search(attempt.message)) is not None and _is_entry(failed, registration, way):
         return Proof(Verdict.UNREACHABLE, attempt.message, skip)
     advice = f"; apply config/canary.yaml for the namespace {settings.namespace}" if attempt.status == 404 else ""  # noqa: PLR2004 - HTTP
     return Proof(Verdict.INCONCLUSIVE, f"{attempt.status} {attempt.message}{advice}", skip)
@@ -189,8 +205,10 @@ def _is_about_seccomp_alone(violation: re.Match[str] | None) -> bool:
     return violation is not None and violation[1].startswith("seccompProfile (") and violation[1].count("(") == 1
 
 
-def _is_our_entry(failed: re.Match[str], registration: Registration) -> bool:
+def _is_entry(failed: re.Match[str], registration: Registration, way: Way) -> bool:
     """Return whether the call that failed was to our backend: gardenlet's own entry has the same name."""
+    if way.is_twins:
+        return failed[1] == registration.webhook_name
     service = registration.backend.service
     where = f"https://{service.name}.{service.namespace}.svc" if service else str(registration.backend.url)
     address = re.search(r'Post "([^"]+)"', failed[2])

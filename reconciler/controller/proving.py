@@ -10,7 +10,8 @@ import structlog
 from reconciler.backoff import Backoff
 from reconciler.certificates.rotation import Proved
 from reconciler.cluster import Cluster
-from reconciler.controller.proof import Proof, Verdict, prove
+from reconciler.controller.enforcement import Enforcement
+from reconciler.controller.proof import Proof, Verdict, Way, prove
 from reconciler.errors import ReconcilerError
 from reconciler.settings import ReconcilerConfiguration
 
@@ -23,12 +24,21 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class Prover:
     """Proves in its own time, so that a webhook that hangs never holds up a repair."""
 
-    def __init__(self, settings: ReconcilerConfiguration, cluster: Cluster) -> None:
+    def __init__(
+        self,
+        settings: ReconcilerConfiguration,
+        cluster: Cluster,
+        enforcement: Enforcement,
+        saw: Callable[[Proof], None],
+    ) -> None:
         self._settings = settings
         self._cluster = cluster
+        self._enforcement = enforcement
+        self._saw = saw
         self._due = asyncio.Event()
-        self._last: Proof | None = None
         self._written = 0.0
+        self.way: Way | None = Way()  # None: nothing stands that could be proved
+        self.last: Proof | None = None
 
     def written(self) -> None:
         """Note that the registration was written: older proofs say nothing about it, and a new one is due."""
@@ -42,29 +52,33 @@ class Prover:
     @property
     def proved(self) -> Proved | None:
         """The last proof, if it is one, and of what stands now."""
-        last = self._last
+        last = self.last
         if last is None or last.verdict is not Verdict.PROVED or last.began < self._written:
             return None
         return Proved(last.began, last.fingerprint)
 
-    async def run(self, stands: Callable[[], bool], proved: Callable[[], None]) -> NoReturn:
-        """Prove while `stands` says that there is something to prove; `proved` is called after each success."""
-        settings = self._settings.proof
-        rarer = Backoff(min(_UNPROVED_SECONDS, settings.period_seconds), settings.period_seconds)
+    async def run(self) -> NoReturn:
+        """Prove for ever, while there is something to prove."""
+        period = self._settings.proof.period_seconds
+        rarer = Backoff(min(_UNPROVED_SECONDS, period), period)
         failures = 0
         while True:
-            await self._wait(rarer.delay(failures) if failures else settings.period_seconds)
-            if not stands():
-                continue
-            try:
-                found = await prove(self._cluster, self._settings.registration, settings)
-            except ReconcilerError as error:
-                found = Proof(Verdict.INCONCLUSIVE, str(error), began=time.time())
-            failures = 0 if found.holds else failures + 1
-            self._report(found)
-            self._last = found
-            if found.verdict is Verdict.PROVED:
-                proved()
+            await self._wait(rarer.delay(failures) if failures else self._enforcement.next_proof_seconds())
+            if self.way is not None:
+                found = await self.prove_now(self.way)
+                failures = 0 if found.holds else failures + 1
+
+    async def prove_now(self, way: Way) -> Proof:
+        """Prove once, and take the verdict in."""
+        try:
+            found = await prove(self._cluster, self._settings.registration, self._settings.proof, way)
+        except ReconcilerError as error:
+            found = Proof(Verdict.INCONCLUSIVE, str(error), began=time.time())
+        self._report(found)
+        self.last = found
+        self._enforcement.saw(found)
+        self._saw(found)
+        return found
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -76,7 +90,7 @@ class Prover:
             self._due.clear()
 
     def _report(self, found: Proof) -> None:
-        last = self._last
+        last = self.last
         if last is not None and (last.verdict, last.skip, last.witness) == (found.verdict, found.skip, found.witness):
             return
         level = log.info if found.holds else log.warning

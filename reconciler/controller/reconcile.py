@@ -1,6 +1,5 @@
 """One pass: observe, plan, act, verify."""
 
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -8,10 +7,8 @@ from typing import Final
 from reconciler.cluster import MUTATING_WEBHOOK_CONFIGURATIONS, Cluster, Target
 from reconciler.errors import ConflictError, ForeignObjectError
 from reconciler.registration import drift
-from reconciler.registration.desired import render
 from reconciler.registration.drift import Action, Difference, Plan
 from reconciler.registration.identity import MANAGED_BY, MANAGED_BY_LABEL, Manifest
-from reconciler.registration.retiring import with_retiring
 from reconciler.settings import Registration
 
 # Replace a list, then apply the rest: more writes than that in one pass mean that somebody writes against us.
@@ -30,12 +27,13 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a pass, why it wrote, what it tolerates, and the object as it stands now (None: absent)."""
+    """The result of a pass, why it wrote, what it tolerates, the object as it stands now (None: absent), the writes."""
 
     result: Result
     differences: tuple[Difference, ...] = ()
     tolerated: tuple[Difference, ...] = ()
     observed: Manifest | None = None
+    actions: tuple[Action, ...] = ()
 
 
 def target_of(registration: Registration) -> Target:
@@ -44,41 +42,38 @@ def target_of(registration: Registration) -> Target:
 
 
 async def reconcile(
-    cluster: Cluster, registration: Registration, *, ca_bundle: bytes | None, adopt: bool = False, dry_run: bool = False
+    cluster: Cluster,
+    target: Target,
+    *,
+    desired: Manifest | None,
+    observed: Manifest | None,
+    adopt: bool = False,
+    dry_run: bool = False,
 ) -> Outcome:
-    """Make the registration stand with `ca_bundle`, or, where that is None, make it not stand.
+    """Make `desired` stand (None: nothing), from what was `observed` when it was planned.
 
     Raises ForeignObjectError where an object of that name is not ours (with `adopt` it is taken over), ConflictError
     where another writer was faster or the object waits for a finalizer, and the errors of `cluster`. With `dry_run`
     the API server checks the first write and keeps nothing.
     """
-    target = target_of(registration)
-    observed = await cluster.get(target)
-    desired = None if ca_bundle is None else _desired(registration, ca_bundle, observed)
     result = Result.ABSENT if desired is None else Result.UNCHANGED
     written: tuple[Difference, ...] = ()
+    actions: tuple[Action, ...] = ()
     for _ in range(_MOST_WRITES):
         plan = drift.compare(desired=desired, observed=observed, adopt=adopt)
         if plan.action is Action.NONE:
-            return Outcome(result, written, plan.tolerated, observed)
+            return Outcome(result, written, plan.tolerated, observed, actions)
         result = _first(result, _result_of(plan.action))
         written = written or plan.differences
         observed = await act(cluster, target, plan, observed, dry_run=dry_run)
+        actions += (plan.action,)
         if dry_run:
-            return Outcome(result, written, plan.tolerated, observed)
+            return Outcome(result, written, plan.tolerated, observed, actions)
     plan = drift.compare(desired=desired, observed=observed, adopt=adopt)
     if plan.action is Action.NONE:
-        return Outcome(result, written, plan.tolerated, observed)
+        return Outcome(result, written, plan.tolerated, observed, actions)
     paths = ", ".join(difference.path for difference in plan.differences) or plan.action
     raise ConflictError(f"{target}: differs again after {_MOST_WRITES} writes ({paths}): another writer is at work")
-
-
-def _desired(registration: Registration, ca_bundle: bytes, observed: Manifest | None) -> Manifest:
-    secret = registration.ca.secret
-    if secret is None:
-        return render(registration, ca_bundle=ca_bundle)
-    bundle = with_retiring(ca_bundle, observed, now=time.time(), overlap_seconds=secret.overlap_seconds)
-    return render(registration, ca_bundle=bundle.pem, annotations=bundle.annotations)
 
 
 async def act(

@@ -14,7 +14,8 @@ from reconciler.registration.identity import (
     SELECTORS_ANNOTATION,
     Manifest,
 )
-from reconciler.settings import LabelSelector, Operator, Registration, Requirement
+from reconciler.registration.memory import State
+from reconciler.settings import FailurePolicy, LabelSelector, Operator, Ramp, Registration, Requirement
 
 # Gardener never mutates pods there. Source: upstream's entry.
 ALWAYS_EXCLUDED_NAMESPACES: Final = ("kube-system", "kubernetes-dashboard")
@@ -27,11 +28,16 @@ _UNTYPED = (
 
 
 def render(
-    registration: Registration, *, ca_bundle: bytes | None, annotations: Mapping[str, str] | None = None
+    registration: Registration,
+    *,
+    ca_bundle: bytes | None,
+    state: State | None = None,
+    annotations: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Return the manifest that `registration` asks for, as JSON values.
 
-    `ca_bundle` is PEM; None leaves the field out, for a look at the manifest where the CA cannot be read.
+    `ca_bundle` is PEM; None leaves the field out, for a look at the manifest where the CA cannot be read. `state` is
+    its failurePolicy as decided; None: that of the first registration.
     `annotations` are what the reconciler itself wants to remember on the object.
     Source of the fields: the entry that gardenlet registers itself; ours adds labels, a digest of the selectors and
     matchConditions that spare the call for pods which already say a type.
@@ -42,7 +48,7 @@ def render(
         "name": registration.webhook_name,
         "admissionReviewVersions": ["v1beta1", "v1"],
         "clientConfig": _client_config(registration, ca_bundle),
-        "failurePolicy": registration.failure_policy.value,
+        "failurePolicy": (state or first_state(registration)).value,
         "matchPolicy": "Exact",
         "namespaceSelector": namespaces,
         "objectSelector": objects,
@@ -73,6 +79,12 @@ def render(
         },
         "webhooks": [webhook],
     }
+
+
+def first_state(registration: Registration) -> State:
+    """Return the failurePolicy with which the object is created: Fail only where no proof is to be waited for."""
+    is_fail = registration.failure_policy is FailurePolicy.FAIL and registration.ramp is Ramp.NEVER
+    return State.FAIL if is_fail else State.IGNORE
 
 
 def _namespace_selector(registration: Registration) -> LabelSelector:

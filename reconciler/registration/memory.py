@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from reconciler.registration.identity import ANNOTATION_PREFIX, Manifest
+from reconciler.registration.identity import ANNOTATION_PREFIX, Manifest, is_ours
 from reconciler.timestamps import seconds, utc
 
 STATE_ANNOTATION: Final = f"{ANNOTATION_PREFIX}failure-policy"
@@ -17,6 +17,9 @@ SINCE_ANNOTATION: Final = f"{ANNOTATION_PREFIX}failure-policy-since"
 REASON_ANNOTATION: Final = f"{ANNOTATION_PREFIX}failure-policy-reason"
 FLAPS_ANNOTATION: Final = f"{ANNOTATION_PREFIX}failure-policy-flaps"
 WINDOWS_ANNOTATION: Final = f"{ANNOTATION_PREFIX}fail-open-windows"
+ANNOTATIONS: Final = frozenset(
+    (STATE_ANNOTATION, SINCE_ANNOTATION, REASON_ANNOTATION, FLAPS_ANNOTATION, WINDOWS_ANNOTATION)
+)
 # On our Lease: all of it as one text, for a registration that somebody deletes while nobody of ours looks.
 MEMORY_ANNOTATION: Final = f"{ANNOTATION_PREFIX}failure-policy-memory"
 
@@ -54,7 +57,7 @@ class Memory:
 
     @property
     def is_open(self) -> bool:
-        """Whether a window is open: at Ignore, after having been at Fail."""
+        """Whether a window is open: at Ignore after having been at Fail, or Fail was not yet seen to stand again."""
         return bool(self.windows) and self.windows[-1].end is None
 
     def opened(self, start: float, reason: str) -> "Memory":
@@ -77,7 +80,7 @@ class Memory:
         if (
             last is not None
             and last.end is not None
-            and last.reason == window.reason
+            and _shortened(last.reason) == _shortened(window.reason)
             and last.start <= window.start <= last.end + _JOINED_SECONDS
         ):
             end = None if window.end is None else max(last.end, window.end)
@@ -92,7 +95,7 @@ def annotations(memory: Memory) -> dict[str, str]:
     return {
         STATE_ANNOTATION: memory.state.value,
         SINCE_ANNOTATION: utc(memory.since),
-        REASON_ANNOTATION: memory.reason[:_REASON_CHARACTERS],
+        REASON_ANNOTATION: _shortened(memory.reason),
         FLAPS_ANNOTATION: str(memory.flaps),
         WINDOWS_ANNOTATION: json.dumps([_shown(window) for window in memory.windows], separators=(",", ":")),
     }
@@ -118,6 +121,15 @@ def of(observed: Manifest | None) -> Memory | None:
     return None if observed is None else from_annotations(observed["metadata"].get("annotations") or {})
 
 
+def standing(observed: Manifest | None) -> State | None:
+    """Return what the API server does now; None where nothing of ours stands."""
+    if observed is None or not is_ours(observed):
+        return None
+    entries = observed.get("webhooks") or ()
+    # Without an entry nobody is asked: the same as an absent object.
+    return State(entries[0].get("failurePolicy", State.FAIL)) if entries else None
+
+
 def to_text(memory: Memory) -> str:
     """Return `memory` as one text, for the Lease."""
     return json.dumps(annotations(memory), sort_keys=True, separators=(",", ":"))
@@ -139,8 +151,13 @@ def _shown(window: Window) -> dict[str, str | None]:
         "start": utc(window.start),
         # Rounded up: a window is never shown shorter than it was.
         "end": None if window.end is None else utc(-(-window.end // 1)),
-        "reason": window.reason[:_REASON_CHARACTERS],
+        "reason": _shortened(window.reason),
     }
+
+
+def _shortened(reason: str) -> str:
+    """Return `reason` as it is kept; half a character, which JSON can hold and the API server does not take, is a ?."""
+    return reason[:_REASON_CHARACTERS].encode(errors="replace").decode()
 
 
 def _windows(text: str) -> tuple[Window, ...]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from reconciler.registration.identity import FIELD_MANAGER, Manifest
 from reconciler.timestamps import seconds
 
-UNKNOWN = "unknown"
+UNKNOWN: Final = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ def of_field(observed: Manifest | None, path: str) -> str:
 
     Another reconciler writes as the same manager as we do: then it is ours that is named.
     """
-    name = path.removeprefix("webhooks[0].").partition("[")[0].split(".")[0]
+    if path.startswith("metadata."):  # of one label or annotation: nearly everybody holds some
+        name = path.partition("[")[2].removesuffix("]")
+    else:
+        name = path.removeprefix("webhooks[0].").partition("[")[0].split(".")[0]
     holders = [writer for writer, fields in _entries(observed) if f"f:{name}" in fields]
     foreign = [writer for writer in holders if writer.manager != FIELD_MANAGER]
     found = max(foreign or holders, key=lambda writer: writer.time, default=None)

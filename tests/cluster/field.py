@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from reconciler.controller.reconcile import Outcome, reconcile, target_of
+from reconciler.registration.desired import render
 from tests.faults import FaultProxy
 from tests.seed import COLLECTION, REGISTRATION, Seed
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from reconciler.cluster import Cluster
+    from reconciler.settings import Registration
 
 JSON_PATCH = "application/json-patch+json"
 
@@ -74,6 +78,15 @@ class Field:
             for event in self.plane.audit_events()
             if event.get("user", {}).get("username") == user and event["verb"] in verbs
         ]
+
+
+async def stand(
+    cluster: Cluster, registration: Registration, *, ca_bundle: bytes | None, adopt: bool = False
+) -> Outcome:
+    """Make the registration stand with this caBundle, as it is first registered, or not stand where that is None."""
+    desired = None if ca_bundle is None else render(registration, ca_bundle=ca_bundle)
+    target = target_of(registration)
+    return await reconcile(cluster, target, desired=desired, observed=await cluster.get(target), adopt=adopt)
 
 
 @asynccontextmanager

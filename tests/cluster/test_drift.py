@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.controller.reconcile import Outcome, Result, reconcile
+from reconciler.controller.reconcile import Outcome, Result
 from reconciler.settings import LabelSelector, Operator, Registration, Requirement
+from tests.cluster.field import stand
 
 if TYPE_CHECKING:
     from reconciler.cluster import Cluster
@@ -83,7 +84,7 @@ EDITS: dict[str, list[tuple[str, str, Any]]] = {
 
 
 async def one_pass(cluster: Cluster, field: Field, registration: Registration = REGISTERED) -> Outcome:
-    return await reconcile(cluster, registration, ca_bundle=field.plane.ca_pem)
+    return await stand(cluster, registration, ca_bundle=field.plane.ca_pem)
 
 
 def spoken(field: Field) -> dict[str, Any]:
@@ -154,7 +155,7 @@ async def test_a_label_handed_over_makes_the_object_foreign(field: Field, cluste
     await one_pass(cluster, field)
     field.patch(("replace", "/metadata/labels/app.kubernetes.io~1managed-by", "Helm"))
     before = field.standing()
-    outcome = await reconcile(cluster, REGISTERED, ca_bundle=None)
+    outcome = await stand(cluster, REGISTERED, ca_bundle=None)
     assert outcome.result is Result.ABSENT
     assert field.standing() == before
 

@@ -12,10 +12,11 @@ import yaml
 from reconciler.certificates.rotation import Facts
 from reconciler.cluster import CONFIG_MAPS, DEPLOYMENTS, SECRETS, Cluster, Target
 from reconciler.controller import trust
-from reconciler.controller.reconcile import Result, reconcile, target_of
+from reconciler.controller.reconcile import Result, target_of
 from reconciler.errors import ForbiddenError
 from reconciler.settings import Registration, SelfSigned
 from tests.cluster.answered import remove_secrets
+from tests.cluster.field import stand
 from tests.seed import ROOT
 
 if TYPE_CHECKING:
@@ -63,32 +64,32 @@ async def limited(field: Field, request: pytest.FixtureRequest) -> AsyncIterator
 @pytest.mark.parametrize("limited", ["get"], indirect=True)
 async def test_without_get_nothing_is_done(field: Field, limited: Cluster) -> None:
     with pytest.raises(ForbiddenError, match=r"resourceNames: \[seccomp-reconciler\], verbs: \[get\]"):
-        await reconcile(limited, REGISTERED, ca_bundle=field.plane.ca_pem)
+        await stand(limited, REGISTERED, ca_bundle=field.plane.ca_pem)
     assert field.standing() is None
 
 
 @pytest.mark.parametrize("limited", ["create"], indirect=True)
 async def test_without_create_an_absent_object_stays_absent(field: Field, limited: Cluster, cluster: Cluster) -> None:
     with pytest.raises(ForbiddenError, match=r"resources: \[mutatingwebhookconfigurations\], verbs: \[create\]"):
-        await reconcile(limited, REGISTERED, ca_bundle=field.plane.ca_pem)
-    await reconcile(cluster, REGISTERED, ca_bundle=field.plane.ca_pem)
+        await stand(limited, REGISTERED, ca_bundle=field.plane.ca_pem)
+    await stand(cluster, REGISTERED, ca_bundle=field.plane.ca_pem)
     field.patch(("replace", "/webhooks/0/timeoutSeconds", 3))
-    assert (await reconcile(limited, REGISTERED, ca_bundle=field.plane.ca_pem)).result is Result.UPDATED
+    assert (await stand(limited, REGISTERED, ca_bundle=field.plane.ca_pem)).result is Result.UPDATED
 
 
 @pytest.mark.parametrize("limited", ["patch"], indirect=True)
 async def test_without_patch_drift_stays(field: Field, limited: Cluster, cluster: Cluster) -> None:
-    await reconcile(cluster, REGISTERED, ca_bundle=field.plane.ca_pem)
+    await stand(cluster, REGISTERED, ca_bundle=field.plane.ca_pem)
     field.patch(("replace", "/webhooks/0/timeoutSeconds", 3))
     with pytest.raises(ForbiddenError, match=r"resourceNames: \[seccomp-reconciler\], verbs: \[patch\]"):
-        await reconcile(limited, REGISTERED, ca_bundle=field.plane.ca_pem)
+        await stand(limited, REGISTERED, ca_bundle=field.plane.ca_pem)
 
 
 @pytest.mark.parametrize("limited", ["delete"], indirect=True)
 async def test_without_delete_it_cannot_be_removed(field: Field, limited: Cluster, cluster: Cluster) -> None:
-    await reconcile(cluster, REGISTERED, ca_bundle=field.plane.ca_pem)
+    await stand(cluster, REGISTERED, ca_bundle=field.plane.ca_pem)
     with pytest.raises(ForbiddenError, match=r"resourceNames: \[seccomp-reconciler\], verbs: \[delete\]"):
-        await reconcile(limited, REGISTERED, ca_bundle=None)
+        await stand(limited, REGISTERED, ca_bundle=None)
     assert field.standing() is not None
 
 

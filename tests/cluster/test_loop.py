@@ -17,7 +17,7 @@ import yaml
 
 from reconciler.backoff import Backoff
 from reconciler.cluster import Cluster
-from reconciler.controller import loop
+from reconciler.controller.running import Options, run
 from reconciler.settings import CASource, GardenletConfigurationSource, ReconcilerConfiguration
 from reconciler.sources import FileSource
 from tests.cluster.field import Field, document, proxied
@@ -87,8 +87,9 @@ async def looping(
                 backoff=Backoff(read.backoff.initial, read.backoff.maximum),
             )
 
+        wishes = Options(connect, adapt, "127.0.0.1", 0)
         with structlog.testing.capture_logs() as log:
-            task = asyncio.create_task(loop.run(FileSource(path, most_bytes=1 << 20), connect, adapt))
+            task = asyncio.create_task(run(FileSource(path, most_bytes=1 << 20), wishes))
             try:
                 yield Running(log, path, proxy)
                 assert not task.done(), "the loop ended by itself"
@@ -250,10 +251,11 @@ async def test_a_gate_switched_off_is_not_kept_waiting_by_a_foreign_object(field
 
 
 async def test_a_steady_state_sends_nothing(field: Field) -> None:
-    """After the first passes only the watches and the proofs stand; our own write costs no more than one look."""
+    """After the first passes only watches, proofs and the Lease stand; our own write costs no more than one look."""
 
     def others(requests: Sequence[Any]) -> list[tuple[str, str]]:
-        return [(r.method, r.path) for r in requests if not r.is_watch and not r.path.endswith("/pods")]
+        known = ("/pods", "/leases/", "/events")
+        return [(r.method, r.path) for r in requests if not r.is_watch and not any(one in r.path for one in known)]
 
     async with looping(field) as running:
         await standing(field)
@@ -380,7 +382,7 @@ async def test_kube_apiserver_and_etcd_may_die(controlplane_binaries: Binaries) 
 async def test_missing_rights_are_asked_for_again(field: Field) -> None:
     """Rights that come later are noticed without a restart."""
     async with looping(field, {"backoff": {"maximum": "1s"}}) as running:
-        with running.proxy.fault(Fault.refuse_status(403)):
+        with running.proxy.fault(Fault.refuse_status(403, match=Match(path="mutatingwebhookconfigurations"))):
             await until(lambda: [e for e in running.events("pass.failed") if e["kind"] == "ForbiddenError"])
         await standing(field)
         await repaired(field)

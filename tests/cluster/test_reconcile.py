@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from reconciler.controller.reconcile import Outcome, Result, reconcile, target_of
+from reconciler.controller.reconcile import Outcome, Result, target_of
 from reconciler.errors import ConflictError, ForeignObjectError
 from reconciler.registration.desired import render
-from reconciler.settings import FailurePolicy, ReconcilerConfiguration, Registration
-from tests.cluster.field import Field, document, proxied
+from reconciler.settings import FailurePolicy, Ramp, ReconcilerConfiguration, Registration
+from tests.cluster.field import Field, document, proxied, stand
 from tests.faults import Fault, Match
 from tests.seed import REGISTRATION
 
@@ -29,7 +29,7 @@ REGISTERED = Registration()
 
 async def one_pass(cluster: Cluster, field: Field, *, gate: bool = True, adopt: bool = False) -> Outcome:
     bundle = field.plane.ca_pem if gate else None
-    return await reconcile(cluster, REGISTERED, ca_bundle=bundle, adopt=adopt)
+    return await stand(cluster, REGISTERED, ca_bundle=bundle, adopt=adopt)
 
 
 def run(field: Field, *arguments: str) -> tuple[int, str, str]:
@@ -56,7 +56,10 @@ def test_the_five_results_in_their_order(field: Field) -> None:
 def test_json_says_the_same_to_a_machine(field: Field) -> None:
     code, out, _ = run(field, "reconcile", *field.seed.inputs, "--output", "json")
     assert code == 0
-    assert json.loads(out) == {
+    found = json.loads(out)
+    policy = {"state": "Ignore", "reason": "registered, not proved yet", "flaps": 0, "windows": []}
+    policy["since"] = found["failurePolicy"]["since"]
+    assert found == {
         "result": "registered",
         "name": "seccomp-reconciler",
         "gate": {"gate": "DefaultSeccompProfile", "enabled": True, "reason": "explicit", "warnings": []},
@@ -64,13 +67,21 @@ def test_json_says_the_same_to_a_machine(field: Field) -> None:
         "differences": [],
         "addedByOthers": [],
         "certificates": [],
+        "failurePolicy": {
+            **policy,
+            "state": "Ignore",
+            "reason": "registered, not proved yet",
+            "flaps": 0,
+            "windows": [],
+        },
         "proof": None,
+        "paused": None,
     }
 
 
 async def test_what_stands_is_upstreams_entry_field_by_field(field: Field, cluster: Cluster) -> None:
-    parity = REGISTERED.model_copy(update={"failure_policy": FailurePolicy.FAIL})
-    await reconcile(cluster, parity, ca_bundle=field.plane.ca_pem)
+    parity = REGISTERED.model_copy(update={"failure_policy": FailurePolicy.FAIL, "ramp": Ramp.NEVER})
+    await stand(cluster, parity, ca_bundle=field.plane.ca_pem)
     webhook = field.webhook()
     assert {key: value for key, value in webhook.items() if key not in ("matchConditions", "clientConfig")} == {
         "name": "seccomp-profile.resources.gardener.cloud",

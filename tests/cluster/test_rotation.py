@@ -23,7 +23,7 @@ from reconciler.errors import ConflictError, ReconcilerError
 from tests.backend import SECRET, serving
 from tests.cluster.answered import AUTHORITY, Answered, answered
 from tests.load import Load
-from tests.seed import PROGRAM
+from tests.seed import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def test_a_rotation_under_load_fails_no_pod(path: Answered) -> None:
 def test_the_loop_carries_a_rotation_through_though_it_is_killed_at_every_change(path: Answered) -> None:
     """SIGKILL as soon as either Secret or the registration changed, and a new process each time."""
     seed = path.field.seed
-    argv = [str(PROGRAM), "run", "--config", str(path.settings), "--gardenlet-config", str(seed.gardenlet)]
+    argv = [*RUN, "--config", str(path.settings), "--gardenlet-config", str(seed.gardenlet)]
 
     def versions() -> list[str]:
         paths = (SECRET, AUTHORITY)
@@ -237,7 +237,7 @@ def test_a_damaged_secret_is_mended_by_the_loop_and_no_pod_fails(
 ) -> None:
     path.registered(failurePolicy="Fail")
     with path.field.seed.process(
-        [str(PROGRAM), "run", "--config", str(path.settings), "--gardenlet-config", str(path.field.seed.gardenlet)]
+        [*RUN, "--config", str(path.settings), "--gardenlet-config", str(path.field.seed.gardenlet)]
     ) as running:
         end = time.monotonic() + PROMPTLY_SECONDS
         while not running.events("proof.held"):

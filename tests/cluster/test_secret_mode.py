@@ -12,7 +12,7 @@ from tests.backend import SECRET, SecretVolume, serving
 from tests.cluster.answered import remove_secrets
 from tests.controlplane.servers import free_port
 from tests.load import Load
-from tests.seed import PROGRAM
+from tests.seed import RUN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_swap_of_ca_and_certificate_at_once_opens_no_gap(field: Field, tmp_pat
     }
     path = tmp_path / "reconciler.yaml"
     path.write_text(json.dumps(settings))
-    argv = [str(PROGRAM), "run", "--config", str(path), "--gardenlet-config", str(field.seed.gardenlet)]
+    argv = [*RUN, "--config", str(path), "--gardenlet-config", str(field.seed.gardenlet)]
     with (
         SecretVolume(field.seed, tmp_path / "tls", delay_seconds=KUBELET_SECONDS) as volume,
         serving(field.seed, volume.folder, port=port) as server,

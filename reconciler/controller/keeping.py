@@ -1,0 +1,213 @@
+"""One pass over the registration: look, decide on the failurePolicy, lower first, then trust, then the rest."""
+
+import base64
+import binascii
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from reconciler.cluster import Cluster
+from reconciler.controller.conflicts import Conflicts, Side
+from reconciler.controller.enforcement import Enforcement
+from reconciler.controller.reconcile import Outcome, Result, reconcile, target_of
+from reconciler.registration import drift, memory, writers
+from reconciler.registration.desired import render
+from reconciler.registration.drift import Action, Difference
+from reconciler.registration.identity import SELECTORS_ANNOTATION, Manifest
+from reconciler.registration.memory import Memory, State
+from reconciler.registration.retiring import with_retiring
+from reconciler.settings import ReconcilerConfiguration, Registration
+
+_REMOVED: Final = "deleted"
+
+
+class Why(StrEnum):
+    """Why something was written."""
+
+    REGISTERED = "registered"
+    REMOVED = "removed"
+    RAISED = "raised"
+    LOWERED = "lowered"
+    # What was asked for stayed the same: somebody else had changed it.
+    REPAIRED = "repaired"
+    UPDATED = "updated"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a pass came to: each write with its reason, who was put right, and when to come again (monotonic)."""
+
+    outcome: Outcome
+    memory: Memory | None = None
+    written: tuple[tuple[Action, Why], ...] = ()
+    sides: frozenset[Side] = frozenset()
+    wars: frozenset[Side] = frozenset()  # that began with this pass
+    held: tuple[Difference, ...] = ()  # left as it is for now: a war
+    due: float = float("inf")
+
+
+# What is to be trusted (PEM), given the registration as it stands; None where nobody knows yet.
+Bundle = Callable[[Manifest | None], Awaitable[bytes | None]]
+
+
+class Keeper:
+    """Keeps one registration; what it asked for last tells a change of ours from a change of somebody else."""
+
+    def __init__(
+        self,
+        settings: ReconcilerConfiguration,
+        cluster: Cluster,
+        enforcement: Enforcement,
+        *,
+        prove: Callable[[], Awaitable[None]],
+        lint: Callable[[], Awaitable[None]],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registration = settings.registration
+        self._target = target_of(settings.registration)
+        self._cluster = cluster
+        self._enforcement = enforcement
+        self._prove = prove
+        self._lint = lint
+        self._monotonic = monotonic
+        self._asked: Manifest | None = None
+        self.conflicts = Conflicts(settings.conflicts)
+
+    async def remove(self, observed: Manifest | None, *, dry_run: bool = False) -> Kept:
+        """Make the registration not stand."""
+        self._asked = None
+        outcome = await reconcile(self._cluster, self._target, desired=None, observed=observed, dry_run=dry_run)
+        return Kept(outcome, written=tuple((action, Why.REMOVED) for action in outcome.actions))
+
+    async def keep(
+        self,
+        observed: Manifest | None,
+        bundle: Bundle,
+        *,
+        annotations: Mapping[str, str],
+        last_renewal: float | None,
+        adopt: bool = False,
+        dry_run: bool = False,
+    ) -> Kept:
+        """Make the registration stand; `annotations` are those of our Lease. Raises as `reconcile` does."""
+        enforcement = self._enforcement
+        if not dry_run and enforcement.is_due_for_a_look(observed):
+            enforcement.is_asked = True
+            await self._prove()
+        on_lease = memory.from_text(annotations.get(memory.MEMORY_ANNOTATION))
+        decision = enforcement.decide(observed, on_lease=on_lease, last_renewal=last_renewal)
+        if not dry_run and decision.memory.state is State.FAIL and memory.standing(observed) is not State.FAIL:
+            await self._lint()
+            decision = enforcement.decide(observed, on_lease=on_lease, last_renewal=last_renewal)
+        first: tuple[tuple[Action, Why], ...] = ()
+        if not dry_run and decision.memory.state is State.IGNORE and memory.standing(observed) is State.FAIL:
+            first, observed = await self._lowered(observed, decision.memory)
+        pem = await bundle(observed)
+        if pem is None:
+            return Kept(Outcome(Result.UNCHANGED, observed=observed), decision.memory, first, due=decision.due)
+        kept = await self._settled(pem, decision.memory, observed, last_renewal, adopt=adopt, dry_run=dry_run)
+        return replace(kept, written=first + kept.written, due=min(kept.due, decision.due))
+
+    async def _lowered(
+        self, observed: Manifest | None, decided: Memory
+    ) -> tuple[tuple[tuple[Action, Why], ...], Manifest | None]:
+        """Write Ignore before anything else is looked at, with the caBundle that stands; return writes and object."""
+        if (pem := _standing_bundle(observed)) is None:
+            return (), observed  # the write that follows mends it
+        desired = self._desired(pem, decided, observed)
+        outcome = await reconcile(self._cluster, self._target, desired=desired, observed=observed)
+        self._enforcement.wrote(decided)
+        return tuple((action, Why.LOWERED) for action in outcome.actions), outcome.observed
+
+    async def _settled(
+        self,
+        pem: bytes,
+        decided: Memory,
+        observed: Manifest | None,
+        last_renewal: float | None,
+        *,
+        adopt: bool,
+        dry_run: bool,
+    ) -> Kept:
+        desired = self._desired(pem, decided, observed)
+        now = self._monotonic()
+        differences = _differences(desired, observed, adopt=adopt)
+        is_repair = bool(differences) and self._is_as_asked(desired, observed)
+        sides = frozenset(_side(observed, difference) for difference in differences) if is_repair else frozenset()
+        if not dry_run and now < (due := self.conflicts.next_repair(sides)):
+            return Kept(Outcome(Result.UNCHANGED, observed=observed), decided, sides=sides, held=differences, due=due)
+        if is_repair and decided.state is State.FAIL and any(one.path.startswith("webhooks") for one in differences):
+            # Whatever was narrowed or taken away meanwhile, pods may have come through.
+            seen = self._enforcement.last_seen(decided, last_renewal)
+            who = ", ".join(sorted({side.manager for side in sides}))
+            decided = decided.interrupted(seen, time.time() + 1.0, f"changed by {who}")
+            desired = self._desired(pem, decided, observed)
+        outcome = await reconcile(
+            self._cluster, self._target, desired=desired, observed=observed, adopt=adopt, dry_run=dry_run
+        )
+        why = _why(observed, decided, is_repair=is_repair)
+        if dry_run:
+            return Kept(outcome, decided, tuple((action, why) for action in outcome.actions))
+        self._asked = _core(desired)
+        self._enforcement.wrote(decided)
+        wars = self.conflicts.repaired(sides, now=now)
+        return Kept(outcome, decided, tuple((action, why) for action in outcome.actions), sides, wars)
+
+    def _is_as_asked(self, desired: Manifest, observed: Manifest | None) -> bool:
+        """Return whether a difference is somebody else's doing: what we ask for has not changed."""
+        if self._asked is not None:
+            return _core(desired) == self._asked
+        kept = ((observed or {}).get("metadata") or {}).get("annotations") or {}
+        return bool(kept.get(SELECTORS_ANNOTATION) == desired["metadata"]["annotations"][SELECTORS_ANNOTATION])
+
+    def _desired(self, pem: bytes, decided: Memory, observed: Manifest | None) -> Manifest:
+        return desired_of(self._registration, pem, decided, observed)
+
+
+def desired_of(registration: Registration, pem: bytes, decided: Memory, observed: Manifest | None) -> Manifest:
+    """Return what should stand with this caBundle (PEM) and this decision, given what stands."""
+    remembered = memory.annotations(decided)
+    if (secret := registration.ca.secret) is not None:
+        bundle = with_retiring(pem, observed, now=time.time(), overlap_seconds=secret.overlap_seconds)
+        pem, remembered = bundle.pem, remembered | bundle.annotations
+    return render(registration, ca_bundle=pem, state=decided.state, annotations=remembered)
+
+
+def _differences(desired: Manifest, observed: Manifest | None, *, adopt: bool) -> tuple[Difference, ...]:
+    """Return what a write would change; the absent object is one difference."""
+    if observed is None:
+        return (Difference(_REMOVED, "present", None),)
+    return drift.compare(desired=desired, observed=observed, adopt=adopt).differences
+
+
+def _side(observed: Manifest | None, difference: Difference) -> Side:
+    if observed is None:
+        return Side(writers.UNKNOWN, _REMOVED)
+    return Side(writers.of_field(observed, difference.path), difference.path)
+
+
+def _core(desired: Manifest) -> Manifest:
+    """Return what is asked for, without what is only remembered."""
+    annotations = desired["metadata"]["annotations"]
+    kept = {key: value for key, value in annotations.items() if key not in memory.ANNOTATIONS}
+    return {**desired, "metadata": {**desired["metadata"], "annotations": kept}}
+
+
+def _why(observed: Manifest | None, decided: Memory, *, is_repair: bool) -> Why:
+    if observed is None:
+        return Why.REGISTERED
+    before = memory.of(observed)
+    if before is not None and before.state is not decided.state:
+        return Why.RAISED if decided.state is State.FAIL else Why.LOWERED
+    return Why.REPAIRED if is_repair else Why.UPDATED
+
+
+def _standing_bundle(observed: Manifest | None) -> bytes | None:
+    entries = (observed or {}).get("webhooks") or ()
+    try:
+        encoded = (entries[0].get("clientConfig") or {}).get("caBundle") if entries else None
+        return base64.b64decode(encoded, validate=True) if encoded else None
+    except binascii.Error:
+        return None
