@@ -339,9 +339,9 @@ class Conflicts(_Model):
     """When another writer changes the same fields back again and again: how often is too often, and the waits then."""
 
     repeats: Annotated[int, Field(ge=1)] = 3
-    initial_seconds: Annotated[Seconds, Field(ge=1, alias="initial")] = 120.0
-    maximum_seconds: Annotated[Seconds, Field(ge=1, alias="maximum")] = 600.0
-    memory_seconds: Annotated[Seconds, Field(ge=1, alias="memory")] = 1800.0
+    initial_seconds: Annotated[Seconds, Field(ge=1, alias="initial")] = 180.0
+    maximum_seconds: Annotated[Seconds, Field(ge=1, alias="maximum")] = 900.0
+    memory_seconds: Annotated[Seconds, Field(ge=1, alias="memory")] = 2700.0
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -112,7 +112,7 @@ class Demo:
             self._story.done("may read its own registration")
             for what, path in (
                 ("another webhook registration", REGISTRATION + "-other"),
-                ("the pods of the seed", "/api/v1/pods"),
+                ("the nodes of the seed", "/api/v1/nodes"),
                 ("the Secrets of garden", "/api/v1/namespaces/garden/secrets"),
             ):
                 expect(f"refused: {what}", holds=not _allowed(account, "GET", path))
@@ -153,6 +153,42 @@ class Demo:
         asked = self._stage.command("prove", *self._inputs)
         expect(f"prove: {asked.stderr}", holds=asked.returncode == 0)
         self._story.say(f"$ seccomp-reconciler prove\n{asked.stdout.strip()}")
+
+    def raised(self, reconciler: Reconciler) -> None:
+        """Show that failurePolicy goes up by proofs."""
+        self._story.step(
+            "Proofs in a row raise failurePolicy to Fail",
+            "Nothing is refused before the path has proved itself for a while (here 1 s, by default 30).",
+        )
+        took = until("the raise", lambda: bool(reconciler.events("failure_policy.raised")), seconds=_START_SECONDS)
+        reason = reconciler.events("failure_policy.raised")[-1]["reason"]
+        self._story.done(f"failurePolicy: {self._policy()} ({reason})", took)
+
+    def lowered(self, server: Server, reconciler: Reconciler) -> None:
+        """Show that failurePolicy goes down when the path is lost."""
+        self._story.step(
+            "Every server dies, and failurePolicy goes down",
+            "A webhook that nobody answers must not stop a seed: lowered after 3 s without a proof (by default 60).",
+        )
+        server.process.process.kill()
+        server.process.process.wait()
+        took = until("the lowering", lambda: bool(reconciler.events("failure_policy.lowered")), seconds=_START_SECONDS)
+        self._story.done(f"failurePolicy: {self._policy()}", took)
+        until("a pod passes", lambda: self._passes("etcd-in-between"), seconds=_START_SECONDS)
+        self._story.done(f"{MANAGED}/etcd-in-between is created, without a profile: it lies in a recorded window")
+
+    def back(self, reconciler: Reconciler) -> None:
+        """Show that it goes up again, and that nothing was silent."""
+        self._story.step(
+            "A server is back: Fail again, and nothing was silent",
+            "After a loss the proofs have to go on twice as long; `status` names what came through meanwhile.",
+        )
+        took = until("the raise", lambda: len(reconciler.events("failure_policy.raised")) > 1, seconds=_START_SECONDS)
+        self._story.done(f"failurePolicy: {self._policy()}", took)
+        until("status is well", lambda: self._stage.command("status", *self._inputs).returncode == 0)
+        shown = self._stage.command("status", *self._inputs)
+        expect("status names the pod", holds=f"{MANAGED}/etcd-in-between" in shown.stdout)
+        self._story.say(f"$ seccomp-reconciler status\n{shown.stdout.strip()}")
 
     def pods(self) -> None:
         """Show what becomes of pods now."""
@@ -211,8 +247,8 @@ class Demo:
         wanted_webhooks = (good or {}).get("webhooks")
         patches: tuple[tuple[str, list[Object]], ...] = (
             (
-                "failurePolicy: Ignore -> Fail",
-                [{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}],
+                "failurePolicy: Fail -> Ignore",
+                [{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}],
             ),
             (
                 "namespaceSelector: emptied, so that every namespace is concerned",
@@ -227,6 +263,7 @@ class Demo:
         self._repaired("all labels removed", wanted_webhooks, labels=(good or {})["metadata"]["labels"])
         self._other.request("DELETE", REGISTRATION)
         self._repaired("deleted", wanted_webhooks)
+        until("the end of every window", lambda: '"end":null' not in str(self._standing()))
 
     def unreadable(self, reconciler: Reconciler) -> None:
         """Show that a broken configuration changes nothing."""
@@ -271,6 +308,16 @@ class Demo:
             raise StepFailedError("the process did not end within 10 s of SIGTERM") from error
         expect(f"exit status 0, not {status}", holds=status == 0)
         self._story.done("exit status 0", took)
+
+    def _policy(self) -> str:
+        return str((self._standing() or {"webhooks": [{}]})["webhooks"][0].get("failurePolicy"))
+
+    def _passes(self, name: str) -> bool:
+        try:
+            self._create(name)
+        except ApiError:
+            return False  # the API server may not have seen the change yet
+        return True
 
     def _create(self, name: str, metadata: Object | None = None, spec: Object | None = None) -> Object:
         manifest = pod(name, **(metadata or {}))
@@ -353,7 +400,8 @@ def _tell(story: Story) -> None:
         directories.append(stage.directory)
         port = free_port()
         settings = stage.directory / "reconciler.yaml"
-        settings.write_text(settings_for(f"https://127.0.0.1:{port}/webhooks/seccomp-profile"))
+        url = f"https://127.0.0.1:{port}/webhooks/seccomp-profile"
+        settings.write_text(settings_for(url, registration={"failurePolicy": "Adaptive"}))
         inputs = ("--config", str(settings), "--gardenlet-config", str(stage.gardenlet))
         demo = Demo(story, stage, stack.enter_context(stage.writer("another-writer")), inputs)
         demo.identity()
@@ -367,8 +415,13 @@ def _tell(story: Story) -> None:
                 server = stack.enter_context(serving(stage, volume.folder, port=port))
                 pids.append(server.process.pid)
                 demo.answered(server, reconciler)
+                demo.raised(reconciler)
                 demo.pods()
                 demo.rotation()
+                demo.lowered(server, reconciler)
+                again = stack.enter_context(serving(stage, volume.folder, port=port))
+                pids.append(again.process.pid)
+                demo.back(reconciler)
                 demo.repairs()
                 demo.unreadable(reconciler)
                 demo.removal()

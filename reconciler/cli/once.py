@@ -121,14 +121,16 @@ def prove(output: str, **options: Any) -> None:  # noqa: ANN401 - likewise
     A second one, with the skip label, must come back without. Nothing is persisted. Exit 0: proved; 75: not, and the
     verdict says why: not-mutated, unreachable, or inconclusive (something else was in the way).
     """
-    from reconciler.controller import proof  # noqa: PLC0415 - imports kubernetes
+    from reconciler.controller.oneshot import OneShot  # noqa: PLC0415 - imports kubernetes
 
     chosen = Options(**options)
     settings = chosen.settings()
 
     async def ask() -> "Proof":
         async with chosen.cluster(settings) as cluster:
-            return await proof.prove(cluster, settings.registration, settings.proof)
+            shot = OneShot(cluster, settings)
+            await shot.look_for_twin()
+            return await shot.prove()
 
     found = asyncio.run(ask())
     if output == "json":

@@ -35,6 +35,10 @@ class Alone:
     def remember(self, annotations: Mapping[str, str | None]) -> None:
         """Do nothing: the Lease is its leader's."""
 
+    async def look(self) -> None:
+        """Read the annotations before a pass: nobody else brings them. Raises as `cluster` does."""
+        self.annotations = await read_annotations(self._cluster, self._settings)
+
     async def run(self, changed: Callable[[], None]) -> NoReturn:
         """Look at the Lease every renewDeadline until cancelled; `changed` is called when its annotations changed."""
         while True:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Whole seconds of the API server, and a change that was already under way when it was looked at.
 _UNCERTAIN_SECONDS = 2.0
+_WORDS_CHARACTERS = 160
 
 
 class Enforcement:
@@ -46,15 +47,17 @@ class Enforcement:
         self._monotonic = monotonic
         self.knowledge = Knowledge(monotonic())
 
-    def begin(self) -> None:
-        """Forget what was seen: at the start of a leadership, and after a sleep, nothing of it counts any more."""
+    def begin(self, memory: Memory | None = None) -> None:
+        """Forget what was seen but `memory`: of another leader's time, a sleep, or what is registered no more."""
         self.knowledge = Knowledge(self._monotonic())
-        self.memory, self.looked_at, self.is_asked = None, None, False
+        self.memory, self.looked_at, self.is_asked = memory, None, False
 
     def saw(self, proof: Proof) -> None:
         """Take a verdict in."""
         at = self._monotonic() - proof.seconds
-        self.knowledge = self.knowledge.saw(proof.verdict, proof.words, at=at, policy=self.policy)
+        # What comes before it names the webhook and says that it failed: everybody knows.
+        words = proof.words.rpartition("failed to call webhook: ")[2][:_WORDS_CHARACTERS]
+        self.knowledge = self.knowledge.saw(proof.verdict, words, at=at, policy=self.policy)
 
     def is_due_for_a_look(self, observed: Manifest | None) -> bool:
         """Whether to prove before anything is written: it stands at Fail, and this process has not looked yet."""
@@ -107,8 +110,9 @@ class Enforcement:
         self.serving_expires = float("inf") if leaf is None else leaf.not_after
 
     def wrote(self, decided: Memory) -> None:
-        """Note that the registration stands as decided, now."""
+        """Note that the registration stands as decided, now; proofs may have come while it was written."""
         self.memory = decided
+        self.knowledge = self.knowledge.looked(decided, at=self._monotonic())
         self.seen_as_decided()
 
     def seen_as_decided(self) -> None:

@@ -78,12 +78,13 @@ class Knowledge:
         """Return what is known after a proof that began `at`; an inconclusive one is neither proof nor loss."""
         if at < self.began:
             return self  # from before a sleep, which may have changed everything
-        if verdict is Verdict.PROVED and at >= self.counted_from:
+        if verdict is Verdict.PROVED:
+            proved = replace(self, lost_since=None, words="", was_ever_proved=True)
+            if at < self.counted_from:
+                return proved
             is_next = self.is_proved and at - self.last_proof <= policy.longest_gap_seconds
-            first = self.first_proof if is_next else at
-            proofs = self.proofs + 1 if is_next else 1
-            proved = replace(self, proofs=proofs, first_proof=first, last_proof=at)
-            return replace(proved, lost_since=None, words="", was_ever_proved=True)
+            first, proofs = (self.first_proof, self.proofs + 1) if is_next else (at, 1)
+            return replace(proved, proofs=proofs, first_proof=first, last_proof=at)
         if verdict in _LOSSES:
             since = at if self.lost_since is None else self.lost_since
             return replace(self, proofs=0, lost_since=since, words=words)
@@ -95,7 +96,7 @@ class Knowledge:
         Those from before say nothing about what lowered it: another process, or no endpoint for a moment.
         """
         decided = (memory.state, int(memory.since))
-        if memory.state is State.IGNORE and self.decided not in (None, decided):
+        if memory.state is State.IGNORE and self.decided != decided:
             return replace(self, proofs=0, decided=decided, counted_from=at)
         return replace(self, decided=decided)
 

@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-import structlog
-
 from reconciler.certificates.rotation import Facts, Phase, Proved
 from reconciler.cluster import Cluster
 from reconciler.controller import trust
@@ -16,8 +14,6 @@ from reconciler.settings import Registration, SelfSigned
 # The wall clock is looked at this often: a machine that slept notices at once what became due meanwhile.
 _LOOK_AT_CLOCK_SECONDS: Final = 5.0
 _LEAST_WAIT_SECONDS: Final = 0.05
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Issuer:
@@ -39,8 +35,6 @@ class Issuer:
         self._due = time.time() + retry_seconds
         facts = Facts(time.time(), trust.registered(observed), proved, trust.registered_since(observed))
         found = await trust.ensure(self._cluster, self._setting, self._policy, facts)
-        for step in found.steps:
-            log.info("certificates.advanced", action=step.action.value, reason=step.reason, phase=found.phase.value)
         self.phase, self._due = found.phase, found.due
         return found
 

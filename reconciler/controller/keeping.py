@@ -21,6 +21,9 @@ from reconciler.registration.retiring import with_retiring
 from reconciler.settings import ReconcilerConfiguration, Registration
 
 _REMOVED: Final = "deleted"
+_LOOK_AGAIN_SECONDS: Final = 1.0
+# A wrong one refuses pods, and lets none through.
+_CA_BUNDLE: Final = "webhooks[0].clientConfig.caBundle"
 
 
 class Why(StrEnum):
@@ -114,7 +117,7 @@ class Keeper:
         self, observed: Manifest | None, decided: Memory
     ) -> tuple[tuple[tuple[Action, Why], ...], Manifest | None]:
         """Write Ignore before anything else is looked at, with the caBundle that stands; return writes and object."""
-        if (pem := _standing_bundle(observed)) is None:
+        if (pem := standing_bundle(observed)) is None:
             return (), observed  # the write that follows mends it
         desired = self._desired(pem, decided, observed)
         outcome = await reconcile(self._cluster, self._target, desired=desired, observed=observed)
@@ -134,11 +137,12 @@ class Keeper:
         desired = self._desired(pem, decided, observed)
         now = self._monotonic()
         differences = _differences(desired, observed, adopt=adopt)
-        is_repair = bool(differences) and self._is_as_asked(desired, observed)
-        sides = frozenset(_side(observed, difference) for difference in differences) if is_repair else frozenset()
+        foreign = () if not self._is_as_asked(desired, observed) else _foreign(differences, decided, observed)
+        is_repair = bool(foreign)
+        sides = frozenset(_side(observed, difference) for difference in foreign)
         if not dry_run and now < (due := self.conflicts.next_repair(sides)):
             return Kept(Outcome(Result.UNCHANGED, observed=observed), decided, sides=sides, held=differences, due=due)
-        if is_repair and decided.state is State.FAIL and any(one.path.startswith("webhooks") for one in differences):
+        if is_repair and decided.state is State.FAIL and any(map(_lets_through, foreign)):
             # Whatever was narrowed or taken away meanwhile, pods may have come through.
             seen = self._enforcement.last_seen(decided, last_renewal)
             who = ", ".join(sorted({side.manager for side in sides}))
@@ -153,7 +157,9 @@ class Keeper:
         self._asked = _core(desired)
         self._enforcement.wrote(decided)
         wars = self.conflicts.repaired(sides, now=now)
-        return Kept(outcome, decided, tuple((action, why) for action in outcome.actions), sides, wars)
+        # A window ends when Fail is seen to stand.
+        due = now + _LOOK_AGAIN_SECONDS if decided.state is State.FAIL and decided.is_open else float("inf")
+        return Kept(outcome, decided, tuple((action, why) for action in outcome.actions), sides, wars, due=due)
 
     def _is_as_asked(self, desired: Manifest, observed: Manifest | None) -> bool:
         """Return whether a difference is somebody else's doing: what we ask for has not changed."""
@@ -182,6 +188,19 @@ def _differences(desired: Manifest, observed: Manifest | None, *, adopt: bool) -
     return drift.compare(desired=desired, observed=observed, adopt=adopt).differences
 
 
+def _foreign(differences: tuple[Difference, ...], decided: Memory, observed: Manifest | None) -> tuple[Difference, ...]:
+    """Return those differences that are somebody else's doing: what we remember anew is not."""
+    if observed is None or memory.of(observed) == decided:
+        return differences
+    ours = {f"metadata.annotations[{key}]" for key in memory.ANNOTATIONS}
+    return tuple(difference for difference in differences if difference.path not in ours)
+
+
+def _lets_through(difference: Difference) -> bool:
+    """Return whether pods may have come through because of it."""
+    return difference.path.startswith("webhooks") and difference.path != _CA_BUNDLE
+
+
 def _side(observed: Manifest | None, difference: Difference) -> Side:
     if observed is None:
         return Side(writers.UNKNOWN, _REMOVED)
@@ -204,7 +223,8 @@ def _why(observed: Manifest | None, decided: Memory, *, is_repair: bool) -> Why:
     return Why.REPAIRED if is_repair else Why.UPDATED
 
 
-def _standing_bundle(observed: Manifest | None) -> bytes | None:
+def standing_bundle(observed: Manifest | None) -> bytes | None:
+    """Return the caBundle that is registered (PEM); None where there is none or it is unreadable."""
     entries = (observed or {}).get("webhooks") or ()
     try:
         encoded = (entries[0].get("clientConfig") or {}).get("caBundle") if entries else None

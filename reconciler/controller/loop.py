@@ -18,7 +18,7 @@ from reconciler.controller import inputs, linting, observing
 from reconciler.controller.alone import Alone
 from reconciler.controller.enforcement import Enforcement
 from reconciler.controller.issuing import Issuer
-from reconciler.controller.keeping import Keeper, Kept
+from reconciler.controller.keeping import Keeper, Kept, standing_bundle
 from reconciler.controller.leadership import Leadership
 from reconciler.controller.proof import Proof, Way
 from reconciler.controller.proving import Prover
@@ -165,6 +165,8 @@ class Loop:
         if decision is None or not self._leadership.leading:
             self._prover.way = None
             return Result.UNCHANGED
+        if isinstance(self._leadership, Alone):
+            await self._leadership.look()
         pause = pausing.of(self._leadership.annotations, now=time.time())
         self._enforcement.pause = pause
         self._report.paused(pause)
@@ -173,25 +175,41 @@ class Loop:
         self._prover.way = self._way(is_wanted=decision.enabled and not is_removed)
         observed = await self._cluster.get(target_of(self._registration))
         if not decision.enabled or is_removed or is_deferred:
-            kept = await self._keeper.remove(observed)
-            if not is_removed:
-                self._enforcement.memory = None
-                self._leadership.remember({memory.MEMORY_ANNOTATION: None})
+            kept = await self._removed(observed, is_paused=decision.enabled and is_removed)
         else:
-            if self._enforcement.refused:
-                await self._lint()  # what it named may be mended by now
-            is_due = Trigger.CA in due or self.known.ca_bundle is None
-            kept = await self._keeper.keep(
-                observed,
-                lambda found: self._bundle(found, is_due=is_due),
-                annotations=self._leadership.annotations,
-                last_renewal=self._leadership.last_renewed_by_others(),
-            )
-            if kept.memory is not None:
-                self._leadership.remember({memory.MEMORY_ANNOTATION: memory.to_text(kept.memory)})
+            kept = await self._kept(observed, is_due=Trigger.CA in due or self.known.ca_bundle is None)
         self._settle(kept)
         self._come_again(kept.due, None if pause is None else pause.until)
         return kept.outcome.result
+
+    async def _removed(self, observed: Manifest | None, *, is_paused: bool) -> Kept:
+        """Make nothing stand; a pause is a window, and what was remembered goes on after it."""
+        remembered: memory.Memory | None = None
+        if is_paused:
+            remembered = self._decided(observed)
+        kept = await self._keeper.remove(observed)
+        self._enforcement.begin(remembered)
+        text = None if remembered is None else memory.to_text(remembered)
+        self._leadership.remember({memory.MEMORY_ANNOTATION: text})
+        return kept
+
+    async def _kept(self, observed: Manifest | None, *, is_due: bool) -> Kept:
+        if self._enforcement.refused:
+            await self._lint()  # what it named may be mended by now
+        kept = await self._keeper.keep(
+            observed,
+            lambda found: self._bundle(found, is_due=is_due),
+            annotations=self._leadership.annotations,
+            last_renewal=self._leadership.last_renewed_by_others(),
+        )
+        if kept.memory is not None:
+            self._leadership.remember({memory.MEMORY_ANNOTATION: memory.to_text(kept.memory)})
+        return kept
+
+    def _decided(self, observed: Manifest | None) -> memory.Memory:
+        on_lease = memory.from_text(self._leadership.annotations.get(memory.MEMORY_ANNOTATION))
+        last_renewal = self._leadership.last_renewed_by_others()
+        return self._enforcement.decide(observed, on_lease=on_lease, last_renewal=last_renewal).memory
 
     def _settle(self, kept: Kept) -> None:
         self._settled = _version(kept.outcome.observed)
@@ -226,7 +244,8 @@ class Loop:
         self.known.decision = decision
 
     async def _bundle(self, observed: Manifest | None, *, is_due: bool) -> bytes | None:
-        if not is_due:
+        # Another caBundle than ours may be newer than ours: a command that rotates, or another leader, was faster.
+        if not is_due and (observed is None or standing_bundle(observed) == self.known.ca_bundle):
             return self.known.ca_bundle
         try:
             bundle = await (

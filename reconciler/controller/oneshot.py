@@ -77,9 +77,7 @@ class OneShot:
         annotations = await read_annotations(self.cluster, self.settings.leader_election)
         self.enforcement.pause = pause = pausing.of(annotations, now=time.time())
         is_removed = pause is not None and pause.mode is Mode.REMOVE
-        entry = await self._twin() if decision.enabled else None
-        is_deferred = entry is not None and registration.on_twin is OnTwin.DEFER
-        self._way = Way(is_twins=True) if is_deferred else Way(twin.past(entry, registration))
+        is_deferred = decision.enabled and await self.look_for_twin()
         if not decision.enabled or is_removed or is_deferred:
             kept = await self._keeper.remove(before, dry_run=self.dry_run)
         else:
@@ -92,6 +90,17 @@ class OneShot:
                 dry_run=self.dry_run,
             )
         return Pass(decision, before, kept.outcome, self._trust, self.proof, kept.memory, pause, is_deferred)
+
+    async def look_for_twin(self) -> bool:
+        """Look for gardenlet's own entry, which the canary passes by; returns whether registration is left to it."""
+        registration = self.settings.registration
+        try:
+            entry = twin.entry_of(await self.cluster.get(observing.twin_target(registration)), registration)
+        except ForbiddenError:
+            entry = None
+        is_deferred = entry is not None and registration.on_twin is OnTwin.DEFER
+        self._way = Way(is_twins=True) if is_deferred else Way(twin.past(entry, registration))
+        return is_deferred
 
     async def prove(self) -> Proof:
         """Prove the path, and take the verdict in."""
@@ -107,13 +116,6 @@ class OneShot:
 
     async def _lint(self) -> None:
         self.enforcement.refused, _ = await linting.refusal(self.cluster, self.settings)
-
-    async def _twin(self) -> Manifest | None:
-        registration = self.settings.registration
-        try:
-            return twin.entry_of(await self.cluster.get(observing.twin_target(registration)), registration)
-        except ForbiddenError:
-            return None
 
     async def _bundle(self, observed: Manifest | None, wish: Rotation) -> bytes:
         registration = self.settings.registration

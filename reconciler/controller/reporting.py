@@ -16,7 +16,7 @@ from reconciler.controller.trust import Trust
 from reconciler.errors import ReconcilerError
 from reconciler.gardenlet.featuregates import Decision
 from reconciler.registration.drift import Difference
-from reconciler.registration.memory import Memory, State
+from reconciler.registration.memory import ANNOTATIONS, Memory, State
 from reconciler.registration.pausing import Pause
 from reconciler.telemetry.events import Announcement, Reason
 from reconciler.telemetry.metrics import Certificate, Input, Metrics
@@ -36,6 +36,8 @@ _REASONS: Final = {
     Why.RAISED: Reason.RAISED,
     Why.LOWERED: Reason.LOWERED,
 }
+# What the registration remembers is told by events of its own.
+_REMEMBERED: Final = frozenset(f"metadata.annotations[{key}]" for key in ANNOTATIONS)
 # Paths named in one Event.
 _NAMED: Final = 5
 
@@ -159,8 +161,9 @@ class Report:
             if why in _REASONS:
                 self._announce(_REASONS[why], _note(why, kept), warning=why in (Why.LOWERED, Why.REPAIRED))
         event = _EVENTS.get(kept.outcome.result, "registration.updated")
-        differences = [_plain(difference) for difference in kept.outcome.differences]
-        log.info(event, name=name, reasons=[why.value for why in reasons], differences=differences)
+        changed = [_plain(difference) for difference in kept.outcome.differences if difference.path not in _REMEMBERED]
+        if changed or reasons != (Why.UPDATED,):
+            log.info(event, name=name, reasons=[why.value for why in reasons], differences=changed)
 
     def wars(self, calmed: frozenset[Side], on: frozenset[Side]) -> None:
         """Say which wars are over, and show those that are on."""
@@ -277,7 +280,7 @@ class Report:
 def _note(why: Why, kept: Kept) -> str:
     if kept.memory is not None and why in (Why.RAISED, Why.LOWERED):
         return f"failurePolicy {kept.memory.state.value}: {kept.memory.reason}"
-    paths = [difference.path for difference in kept.outcome.differences]
+    paths = [difference.path for difference in kept.outcome.differences if difference.path not in _REMEMBERED]
     named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
     who = ", ".join(sorted({side.manager for side in kept.sides}))
     return " ".join(part for part in (named, f"changed by {who}" if who else "") if part) or why.value

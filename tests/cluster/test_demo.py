@@ -41,7 +41,7 @@ def test_every_step_happens_and_nothing_is_left(environment: Path) -> None:
     done = subprocess.run(DEMO, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     steps = re.findall(r"^(\d+)\. (.*)$", done.stdout, re.MULTILINE)
-    assert [int(number) for number, _ in steps] == list(range(1, 14))
+    assert [int(number) for number, _ in steps] == list(range(1, 17))
     assert len(re.findall(r"put back in  \d+ ms$", done.stdout, re.MULTILINE)) == 4
     for said in (
         r"registered, counted from the start of the process  \d+ ms",
@@ -54,7 +54,11 @@ def test_every_step_happens_and_nothing_is_left(environment: Path) -> None:
         r"shoot--demo/etcd-labelled: seccompProfile.type: none",
         r"shoot--demo/etcd-unconfined: seccompProfile.type: Unconfined",
         r"\d+ pods created meanwhile: each has its profile",
-        r"All 13 steps happened",
+        r"failurePolicy: Fail \(\d+ proofs over \d+ s\)  \d+ ms",
+        r"failurePolicy: Ignore  \d+ ms",
+        r"Enforced +True +Fail since",
+        r"shoot--demo/etcd-in-between, created .*, in-window",
+        r"All 16 steps happened",
     ):
         assert re.search(said, done.stdout), said
     assert "\x1b" not in done.stdout, "no colours in a pipe"
