@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import TIMES, Sheet, percentile, verdict
-from benchmarks.watching import Drift, until_standing
+from benchmarks.watching import Drift, undamped, until_standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def _restore(stage: Seed, title: str, make_drift: Callable[[Drift], float], *, q
     ours: list[float] = []
     peer: list[float] = []
     for _ in range(_BLOCKS):
-        with stage.running(), Drift(stage) as drift:
+        with stage.running(*undamped(stage)), Drift(stage) as drift:
             until_standing(drift)
             ours += [make_drift(drift) for _ in range(rounds)]
         with stage.process(floor), Drift(stage) as drift:

@@ -19,6 +19,15 @@ _LIMIT_SECONDS = 30.0
 _WATCH_SECONDS = 3600
 
 
+def undamped(stage: Seed) -> tuple[str, ...]:
+    """Return arguments of `run` that put the same drift right at once however often it comes: else it is a war."""
+    settings = stage.directory / "undamped.yaml"
+    version = "seccomp-reconciler.config.gardener.cloud/v1alpha1"
+    document = {"apiVersion": version, "kind": "ReconcilerConfiguration", "conflicts": {"repeats": 1_000_000_000}}
+    settings.write_text(json.dumps(document))
+    return "--config", str(settings)
+
+
 class Watch:
     """Follows the registration; use it as a context manager."""
 
