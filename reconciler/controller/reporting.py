@@ -1,5 +1,6 @@
 """What the loop says: each change once, in the log, as a metric and as an Event; nothing for an idle pass."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,6 +66,7 @@ class Report:
         self._memory: Memory | None = None
         self._pause: Pause | None = None
         self._refused = ""
+        self._failure = ""
         self._survey: Survey | None = None
         self._is_leading = False
 
@@ -187,6 +189,7 @@ class Report:
 
     def failed(self, error: BaseException, delay_seconds: float, *, is_repeated: bool) -> None:
         """Say that a pass failed, and when it is tried again."""
+        self._failure = str(error)
         if isinstance(error, ReconcilerError):
             self.metrics.failed(error)
         self.metrics.retries.inc()
@@ -197,6 +200,7 @@ class Report:
 
     def recovered(self) -> None:
         """Say that a pass succeeded after one that failed."""
+        self._failure = ""
         log.info("pass.recovered")
 
     def watch_failed(self, error: ReconcilerError) -> None:
@@ -267,6 +271,18 @@ class Report:
         if self._complaints.get("pods.invalid") != str(error):
             self._complaints["pods.invalid"] = str(error)
             log.warning("pods.unknown", error=str(error))
+
+    def not_well(self) -> Iterator[str]:
+        """Yield what is not as it should be, a line each, for /readyz."""
+        yield from self._complaints.values()
+        if self._failure:
+            yield f"the last pass failed: {self._failure}"
+        if self._refused:
+            yield f"the linter refuses Fail: {self._refused}"
+        if self._pause is not None:
+            yield str(self._pause)
+        elif self._memory is not None and self._memory.state is State.IGNORE:
+            yield f"failurePolicy is Ignore: {self._memory.reason}"
 
     def _announce(self, reason: Reason, note: str, *, warning: bool = False) -> None:
         if self.announcer is not None and self._is_leading:

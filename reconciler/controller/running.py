@@ -51,7 +51,9 @@ async def run(source: Source, options: Options) -> NoReturn:
     metrics = Metrics()
     metrics.queue_age.set_function(current.queue_age_seconds)
     report = Report(metrics)
-    async with Health(options.bind_address, options.status_port, metrics, alive=current.trouble) as health:
+    async with Health(
+        options.bind_address, options.status_port, metrics, alive=current.trouble, not_well=report.not_well
+    ) as health:
         log.info("run.listening", status_port=health.port)
         await _loops(source, options, settings, report, current)
 
