@@ -90,7 +90,10 @@ async def _written(
             if chosen is None:
                 return False
             metadata = {"name": target.name, "namespace": target.namespace, "annotations": annotations}
-            await cluster.post(target, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata})
+            # Nobody holds it: whoever wants to lead may at once.
+            spec = {"holderIdentity": ""}
+            kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+            await cluster.post(target, {**kind, "metadata": metadata, "spec": spec})
         else:
             before = lease["metadata"].get("annotations") or {}
             await cluster.merge(target, {"metadata": {"annotations": annotations}})

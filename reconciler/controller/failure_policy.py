@@ -192,7 +192,7 @@ def _decided(
     if policy.ramp is Ramp.NEVER:
         return _raised(memory, "failurePolicy: Fail with ramp: Never", clock), _NEVER
     if memory is None:
-        memory = Memory(State.IGNORE, clock.wall, "registered, not proved yet")
+        return Memory(State.IGNORE, clock.wall, "registered, not proved yet"), _NEVER
     if memory.state is State.FAIL:
         reason, due = _loss(knowledge, circumstances, policy, clock)
         return (_lowered(memory, reason, clock, policy, is_flap=True), _NEVER) if reason else (memory, due)

@@ -17,7 +17,7 @@ from reconciler.controller.trust import Trust
 from reconciler.errors import ReconcilerError
 from reconciler.gardenlet.featuregates import Decision
 from reconciler.registration.drift import Difference
-from reconciler.registration.memory import ANNOTATIONS, Memory, State
+from reconciler.registration.memory import ANNOTATIONS, Memory, State, Window
 from reconciler.registration.pausing import Pause
 from reconciler.telemetry.events import Announcement, Reason
 from reconciler.telemetry.metrics import Certificate, Input, Metrics
@@ -41,6 +41,8 @@ _REASONS: Final = {
 _REMEMBERED: Final = frozenset(f"metadata.annotations[{key}]" for key in ANNOTATIONS)
 # Paths named in one Event.
 _NAMED: Final = 5
+# Characters of a window's reason that are compared.
+_COMPARED: Final = 100
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -178,9 +180,8 @@ class Report:
         self.metrics.failure_policy_is(memory.state.value, since=memory.since, flaps=memory.flaps)
         self.metrics.fail_open.set(memory.is_open)
         if before is not None:
-            known = {(window.start, window.reason) for window in before.windows}
-            recorded = sum(1 for window in memory.windows if (window.start, window.reason) not in known)
-            self.metrics.fail_open_windows.inc(recorded)
+            known = set(map(_identity, before.windows))
+            self.metrics.fail_open_windows.inc(sum(1 for window in memory.windows if _identity(window) not in known))
         if before is None or before.state is memory.state:
             return
         event = "failure_policy.raised" if memory.state is State.FAIL else "failure_policy.lowered"
@@ -291,6 +292,11 @@ class Report:
     def _content(self, event: str) -> None:
         if self._complaints.pop(event, None) is not None:
             log.info(event.replace(".invalid", ".recovered"))
+
+
+def _identity(window: Window) -> tuple[int, str]:
+    """Return what tells a window from others; read back from the object its start is a whole second, its reason cut."""
+    return int(window.start), window.reason[:_COMPARED]
 
 
 def _note(why: Why, kept: Kept) -> str:
