@@ -65,7 +65,7 @@ class Loop:
         own = settings.registration.ca.self_signed
         self._issuer = Issuer(own, settings.registration, cluster) if own is not None else None
         self._enforcement = Enforcement(settings)
-        self._prover = Prover(settings, cluster, self._enforcement, self._saw_proof)
+        self._prover = Prover(settings, cluster, self._enforcement, way=self._way, saw=self._saw_proof)
         self._keeper = Keeper(settings, cluster, self._enforcement, prove=self._prove, lint=self._lint)
         election = settings.leader_election
         self._leadership: Leadership | Alone = (
@@ -75,6 +75,7 @@ class Loop:
         self._watched: Manifest | None = None  # our object as the watch last saw it
         self._is_watch_whole = False  # no gap since the last event
         self._twin: Manifest | None = None  # gardenlet's own entry
+        self._is_wanted = False  # whether anything is to be proved
         self._settled: _Version = _UNKNOWN  # what the last pass left, as long as passes succeed
         self._again: asyncio.TimerHandle | None = None
         self._linted = float("-inf")
@@ -163,7 +164,7 @@ class Loop:
             await self._refresh_decision()
         decision = self.known.decision
         if decision is None or not self._leadership.leading:
-            self._prover.way = None
+            self._is_wanted = False
             return Result.UNCHANGED
         if isinstance(self._leadership, Alone):
             await self._leadership.look()
@@ -172,7 +173,7 @@ class Loop:
         self._report.paused(pause)
         is_removed = pause is not None and pause.mode is Mode.REMOVE
         is_deferred = self._twin is not None and self._registration.on_twin is OnTwin.DEFER
-        self._prover.way = self._way(is_wanted=decision.enabled and not is_removed)
+        self._is_wanted = decision.enabled and not is_removed
         observed = await self._cluster.get(target_of(self._registration))
         if not decision.enabled or is_removed or is_deferred:
             kept = await self._removed(observed, is_paused=decision.enabled and is_removed)
@@ -275,15 +276,17 @@ class Loop:
 
     # proofs
 
-    def _way(self, *, is_wanted: bool) -> Way | None:
-        if not is_wanted:
+    def _way(self) -> Way | None:
+        if not self._is_wanted or not self._leadership.leading:
             return None
         if self._twin is not None and self._registration.on_twin is OnTwin.DEFER:
             return Way(is_twins=True)
-        return Way(twin.past(self._twin, self._registration)) if self._watched is not None else None
+        # The watch tells of our own write a moment later.
+        stands = self._watched is not None or self._settled not in ((), _UNKNOWN)
+        return Way(twin.past(self._twin, self._registration)) if stands else None
 
     async def _prove(self) -> None:
-        await self._prover.prove_now(self._prover.way or Way(twin.past(self._twin, self._registration)))
+        await self._prover.prove_now(Way(twin.past(self._twin, self._registration)))
 
     def _saw_proof(self, proof: Proof) -> None:
         self._report.proved(proof)

@@ -29,15 +29,17 @@ class Prover:
         settings: ReconcilerConfiguration,
         cluster: Cluster,
         enforcement: Enforcement,
+        *,
+        way: Callable[[], Way | None],
         saw: Callable[[Proof], None],
     ) -> None:
         self._settings = settings
         self._cluster = cluster
         self._enforcement = enforcement
+        self._way = way  # None: nothing stands that could be proved
         self._saw = saw
         self._due = asyncio.Event()
         self._written = 0.0
-        self.way: Way | None = Way()  # None: nothing stands that could be proved
         self.last: Proof | None = None
 
     def written(self) -> None:
@@ -64,8 +66,8 @@ class Prover:
         failures = 0
         while True:
             await self._wait(rarer.delay(failures) if failures else self._enforcement.next_proof_seconds())
-            if self.way is not None:
-                found = await self.prove_now(self.way)
+            if (way := self._way()) is not None:
+                found = await self.prove_now(way)
                 failures = 0 if found.holds else failures + 1
 
     async def prove_now(self, way: Way) -> Proof:
