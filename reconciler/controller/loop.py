@@ -12,16 +12,15 @@ from contextlib import aclosing
 from typing import Final, NoReturn, TypeAlias
 
 from reconciler.backoff import Backoff, is_reportable, retrying
-from reconciler.certificates.rotation import Phase
 from reconciler.cluster import Cluster
 from reconciler.controller import inputs, linting, observing
 from reconciler.controller.alone import Alone
 from reconciler.controller.enforcement import Enforcement
-from reconciler.controller.issuing import Issuer
-from reconciler.controller.keeping import Keeper, Kept, standing_bundle
+from reconciler.controller.keeping import Keeper, Kept
 from reconciler.controller.leadership import Leadership
 from reconciler.controller.proof import Proof, Way
 from reconciler.controller.proving import Prover
+from reconciler.controller.reading import Reading
 from reconciler.controller.reconcile import Result, target_of
 from reconciler.controller.reporting import Known, Report
 from reconciler.controller.survey import survey
@@ -33,7 +32,6 @@ from reconciler.registration.identity import Manifest
 from reconciler.registration.pausing import Mode
 from reconciler.settings import OnTwin, ReconcilerConfiguration
 from reconciler.sources import Source
-from reconciler.telemetry.metrics import Input
 
 # uid and resourceVersion; nothing where there is no object.
 _Version: TypeAlias = tuple[str, ...]
@@ -53,17 +51,14 @@ class Loop:
         report: Report,
         *,
         identity: str,
-        known: Known | None = None,
+        known: Known,
     ) -> None:
         self._settings = settings
         self._registration = settings.registration
         self._cluster = cluster
         self._report = report
-        self.known = known or Known()
-        self._configuration = inputs.configuration_source(settings.gardenlet_configuration, cluster)
-        self._ca = inputs.ca_source(settings.registration.ca, cluster)
-        own = settings.registration.ca.self_signed
-        self._issuer = Issuer(own, settings.registration, cluster) if own is not None else None
+        self.known = known
+        self._reading = Reading(settings, cluster, report, known)
         self._enforcement = Enforcement(settings)
         self._prover = Prover(settings, cluster, self._enforcement, way=self._way, saw=self._saw_proof)
         self._keeper = Keeper(settings, cluster, self._enforcement, prove=self._prove, lint=self._lint)
@@ -91,11 +86,11 @@ class Loop:
         self._saw_lease()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow_source(self._configuration, Trigger.CONFIGURATION))
+                group.create_task(self._follow_source(self._reading.configuration, Trigger.CONFIGURATION))
                 for source in inputs.ca_sources(self._registration.ca, self._cluster):
                     group.create_task(self._follow_source(source, Trigger.CA))
-                if self._issuer is not None:
-                    group.create_task(self._issuer.run(self._certificates_are_due))
+                if (issuer := self._reading.issuer) is not None:
+                    group.create_task(issuer.run(self._certificates_are_due))
                 if (service := self._registration.backend.service) is not None:
                     group.create_task(observing.follow_endpoints(self._cluster, service, self._saw_endpoints))
                 group.create_task(observing.follow_twin(self._cluster, self._registration, self._saw_twin))
@@ -161,7 +156,7 @@ class Loop:
         if due >= EVERYTHING:
             self._linted = float("-inf")
         if Trigger.CONFIGURATION in due:
-            await self._refresh_decision()
+            await self._reading.refresh_decision()
         decision = self.known.decision
         if decision is None or not self._leadership.leading:
             self._is_wanted = False
@@ -235,43 +230,21 @@ class Loop:
 
     # inputs
 
-    async def _refresh_decision(self) -> None:
-        try:
-            decision = await inputs.read_decision(self._configuration)
-        except ReconcilerError as error:
-            self._report.unreadable(Input.CONFIGURATION, error, self.known)
-            return
-        self._report.read_configuration(self._configuration.origin, decision, self.known)
-        self.known.decision = decision
-
     async def _bundle(self, observed: Manifest | None, *, is_due: bool) -> bytes | None:
-        # Another caBundle than ours may be newer than ours: a command that rotates, or another leader, was faster.
-        if not is_due and (observed is None or standing_bundle(observed) == self.known.ca_bundle):
-            return self.known.ca_bundle
-        try:
-            bundle = await (
-                inputs.read_ca_bundle(self._ca) if self._issuer is None else self._issued(self._issuer, observed)
-            )
-        except ReconcilerError as error:
-            self._report.unreadable(Input.CA, error, self.known)
-            return self.known.ca_bundle
-        self._report.read_ca(self._ca.origin, bundle, self.known)
-        self.known.ca_bundle = bundle
+        before = self._reading.issued
+        bundle = await self._reading.bundle(observed, self._prover.proved, is_due=is_due)
+        issued = self._reading.issued
+        if issued is not None and issued is not before:
+            self._enforcement.serves(issued.standing.serving.certificate)
+            if issued.steps:
+                self._prover.hurry()
         return bundle
-
-    async def _issued(self, issuer: Issuer, observed: Manifest | None) -> bytes:
-        found = await issuer.issue(observed, self._prover.proved, retry_seconds=self._settings.backoff.maximum)
-        self._enforcement.serves(found.standing.serving.certificate)
-        self._report.issued(found)
-        if found.steps:
-            self._prover.hurry()
-        return found.bundle
 
     def _certificates_are_due(self) -> None:
         if self.known.decision is None or not self.known.decision.enabled:
             return  # the pass that follows the gate asks for them
         self._wake.add(Trigger.CA)
-        if self._issuer is not None and self._issuer.phase is not Phase.STABLE:
+        if self._reading.is_rotating:
             self._prover.hurry()
 
     # proofs
@@ -292,8 +265,9 @@ class Loop:
         self._report.proved(proof)
         if proof.holds:
             self._enforcement.seen_as_decided()
-        self._wake.add(Trigger.POLICY)
-        if proof.holds and self._issuer is not None and self._issuer.phase is not Phase.STABLE:
+        if not (proof.holds and self._enforcement.is_at_rest):
+            self._wake.add(Trigger.POLICY)
+        if proof.holds and self._reading.is_rotating:
             self._wake.add(Trigger.CA)
 
     async def _lint(self) -> None:
