@@ -7,7 +7,7 @@ VERSIONS ?= 1.32.2 1.36.3 1.37.2
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types contracts unit test test-matrix controlplane demo bench fuzz clean
+.PHONY: help check format lint types contracts unit test test-matrix controlplane demo chaos bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ controlplane: $(READY) ## start a control plane in the foreground and print the 
 
 demo: $(READY) ## on a control plane of its own: a pod before and after, the proof, a rotation, repairs
 	@$(BIN)/python -m tests.demo
+
+chaos: $(READY) ## random faults against the whole, under load; CHAOS="--seed N --faults N" replays or shortens
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: $(READY) ## the benchmarks, on a control plane of their own
 	@$(BIN)/python -m benchmarks

@@ -170,7 +170,8 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
                 shot = oneshot.OneShot(cluster, settings, dry_run=dry_run, adopt=adopt)
                 async with asyncio.timeout(timeout):
                     done: Pass = await policy(one_pass, shot)
-                if not wait or not done.decision.enabled:
+                nothing_stands = done.memory is None and not done.is_deferred  # the gate is off, or a pause removed it
+                if not wait or nothing_stands:
                     return done
                 return await _enforced(shot, done, settings, end, lambda: policy(one_pass, shot))
         except (ConflictError, UnavailableError, TimeoutError) as error:
@@ -210,7 +211,8 @@ def _is_enforced(done: "Pass", settings: "ReconcilerConfiguration") -> bool:
 
     if done.pause is not None or done.memory is None or settings.registration.failure_policy is FailurePolicy.IGNORE:
         return True
-    return done.memory.state is State.FAIL
+    # A window ends when Fail is seen to stand: one look more.
+    return done.memory.state is State.FAIL and not done.memory.is_open
 
 
 def memory_json(memory: "Memory") -> dict[str, object]:

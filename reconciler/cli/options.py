@@ -74,10 +74,15 @@ class Options:
         return chosen
 
     def cluster(self, settings: "ReconcilerConfiguration") -> "Cluster":
-        """Return a connection, not yet opened."""
+        """Return a connection, not yet opened; what it has to tell goes to standard error, beside the result."""
+        import structlog  # noqa: PLC0415 - likewise
+
         from reconciler.backoff import Backoff  # noqa: PLC0415 - likewise
         from reconciler.cluster import Cluster  # noqa: PLC0415 - imports kubernetes
+        from reconciler.telemetry.logging import configure  # noqa: PLC0415 - likewise
 
+        if not structlog.is_configured():
+            configure(level="warning", style="auto")
         return Cluster(
             kubeconfig=self.kubeconfig,
             context=self.context,

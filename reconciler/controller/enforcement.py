@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.certificates.authority import read
+from reconciler.cluster import WATCH_SILENCE_SECONDS
 from reconciler.controller import failure_policy, trust
 from reconciler.controller.failure_policy import Circumstances, Clock, Decision, Knowledge, Policy
-from reconciler.controller.proof import Proof
+from reconciler.controller.proof import Proof, Verdict
 from reconciler.registration import memory, writers
-from reconciler.registration.identity import Manifest
+from reconciler.registration.identity import FIELD_MANAGER, Manifest
 from reconciler.registration.memory import Memory, State
 from reconciler.settings import FailurePolicy, Ramp, ReconcilerConfiguration
 from reconciler.timestamps import utc
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # Whole seconds of the API server, and a change that was already under way when it was looked at.
 _UNCERTAIN_SECONDS = 2.0
 _WORDS_CHARACTERS = 160
+_SINCE = f"metadata.annotations[{memory.SINCE_ANNOTATION}]"
 
 
 class Enforcement:
@@ -43,6 +46,7 @@ class Enforcement:
         self.serving_expires = float("inf")
         self.is_asked = False  # the first proof since the start, a sleep or a new leadership
         self.looked_at: float | None = None
+        self._comes_through = False  # since the last proof pods came through though it stands at Fail: nobody is called
         self._wall = wall
         self._monotonic = monotonic
         self.knowledge = Knowledge(monotonic())
@@ -51,6 +55,7 @@ class Enforcement:
         """Forget what was seen but `memory`: of another leader's time, a sleep, or what is registered no more."""
         self.knowledge = Knowledge(self._monotonic())
         self.memory, self.looked_at, self.is_asked = memory, None, False
+        self._comes_through = False
 
     def saw(self, proof: Proof) -> None:
         """Take a verdict in."""
@@ -58,6 +63,10 @@ class Enforcement:
         # What comes before it names the webhook and says that it failed: everybody knows.
         words = proof.words.rpartition("failed to call webhook: ")[2][:_WORDS_CHARACTERS]
         self.knowledge = self.knowledge.saw(proof.verdict, words, at=at, policy=self.policy)
+        if proof.verdict is Verdict.PROVED:
+            self._comes_through = False
+        elif proof.verdict is Verdict.NOT_MUTATED and at >= self.knowledge.began:
+            self._comes_through = True
 
     def is_due_for_a_look(self, observed: Manifest | None) -> bool:
         """Whether to prove before anything is written: it stands at Fail, and this process has not looked yet."""
@@ -67,28 +76,45 @@ class Enforcement:
 
     def decide(self, observed: Manifest | None, *, on_lease: Memory | None, last_renewal: float | None) -> Decision:
         """Return what the registration should say now; `on_lease` is the copy there, `last_renewal` its renewTime."""
-        remembered = _newer(memory.of(observed), self.memory) or (on_lease if observed is None else None)
-        writer = writers.last_foreign(observed)
-        now = self._wall()
+        remembered = self._remembered(observed, on_lease)
+        now, seen = self._wall(), self.last_seen(remembered, last_renewal)
         recalled = failure_policy.recall(
             remembered,
             memory.standing(observed),
             self.knowledge,
             now=now,
-            looked_at=self.last_seen(remembered, last_renewal),
-            by="" if writer is None else writer.manager,
+            looked_at=seen,
+            by="" if observed is None else writers.of_field(observed, "webhooks[0].failurePolicy"),
         )
         clock = Clock(now, self._monotonic())
-        return failure_policy.decide(recalled, self.knowledge, self.circumstances(observed), self.policy, clock)
+        decision = failure_policy.decide(recalled, self.knowledge, self.circumstances(observed), self.policy, clock)
+        is_lowered = recalled is not None and (recalled.state, decision.memory.state) == (State.FAIL, State.IGNORE)
+        if not (is_lowered and self._comes_through):
+            return decision
+        return replace(decision, memory=decision.memory.reaching_back(self._last_good(clock, seen)))
+
+    def _remembered(self, observed: Manifest | None, on_lease: Memory | None) -> Memory | None:
+        """Return what was decided last: of what somebody else stripped off the object, or put there, we know better."""
+        standing = memory.of(observed)
+        if standing is not None and writers.of_field(observed, _SINCE) == FIELD_MANAGER:
+            return standing
+        return self.memory or on_lease or standing
+
+    def _last_good(self, clock: Clock, seen: float) -> float:
+        """Return until when the path was surely good (seconds since the epoch); `seen` where we saw no proof."""
+        if not self.knowledge.was_ever_proved:
+            return seen
+        return clock.wall - (clock.monotonic - max(self.knowledge.last_proof, self.knowledge.began))
 
     def last_seen(self, remembered: Memory | None, last_renewal: float | None) -> float:
         """Return until when the registration surely stood as it was decided (seconds since the epoch)."""
         now = self._wall()
         if self.looked_at is not None:
             return min(self.looked_at, now)
-        # Whoever led before looked by a watch: until its last renewal, nearly.
+        # Whoever led before looked by a watch, which may have been dead without anybody noticing.
         decided = now if remembered is None else remembered.since
-        return min(decided if last_renewal is None else max(decided, last_renewal - self.policy.period_seconds), now)
+        unseen = max(self.policy.period_seconds, WATCH_SILENCE_SECONDS)
+        return min(decided if last_renewal is None else max(decided, last_renewal - unseen), now)
 
     def circumstances(self, observed: Manifest | None) -> Circumstances:
         """Return what else counts now."""
@@ -119,13 +145,12 @@ class Enforcement:
         """Note that the registration was seen as it was decided, now."""
         self.looked_at = self._wall() - _UNCERTAIN_SECONDS
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether another proof would change nothing: at Fail, proved, and no window open."""
+        memory, knowledge = self.memory, self.knowledge
+        return memory is not None and memory.state is State.FAIL and not memory.is_open and knowledge.lost_since is None
+
     def next_proof_seconds(self) -> float:
         """Return how long to wait with the next proof after one that held."""
         return failure_policy.next_proof_seconds(self.memory, self.knowledge, self.policy)
-
-
-def _newer(standing: Memory | None, kept: Memory | None) -> Memory | None:
-    """Return what was decided last: somebody may have stripped, or put back, what the object remembers."""
-    if standing is None or kept is None:
-        return standing or kept
-    return kept if int(kept.since) > int(standing.since) else standing

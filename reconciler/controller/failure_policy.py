@@ -196,7 +196,7 @@ def _decided(
     if memory.state is State.FAIL:
         reason, due = _loss(knowledge, circumstances, policy, clock)
         return (_lowered(memory, reason, clock, policy, is_flap=True), _NEVER) if reason else (memory, due)
-    if circumstances.impossible or not knowledge.is_proved:
+    if circumstances.impossible:
         return memory, _NEVER
     return _rise(memory, knowledge, policy, clock)
 

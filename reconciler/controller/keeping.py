@@ -9,21 +9,21 @@ from enum import StrEnum
 from typing import Final
 
 from reconciler.cluster import Cluster
-from reconciler.controller.conflicts import Conflicts, Side
+from reconciler.controller.conflicts import CREATED, DELETED, Conflicts, Side, opponent
 from reconciler.controller.enforcement import Enforcement
 from reconciler.controller.reconcile import Outcome, Result, reconcile, target_of
-from reconciler.registration import drift, memory, writers
+from reconciler.registration import drift, memory
 from reconciler.registration.desired import render
 from reconciler.registration.drift import Action, Difference
-from reconciler.registration.identity import SELECTORS_ANNOTATION, Manifest
+from reconciler.registration.identity import SELECTORS_ANNOTATION, Manifest, is_ours
 from reconciler.registration.memory import Memory, State
 from reconciler.registration.retiring import with_retiring
 from reconciler.settings import ReconcilerConfiguration, Registration
 
-_REMOVED: Final = "deleted"
 _LOOK_AGAIN_SECONDS: Final = 1.0
 # A wrong one refuses pods, and lets none through.
 _CA_BUNDLE: Final = "webhooks[0].clientConfig.caBundle"
+_FAILURE_POLICY: Final = "webhooks[0].failurePolicy"
 
 
 class Why(StrEnum):
@@ -76,13 +76,25 @@ class Keeper:
         self._lint = lint
         self._monotonic = monotonic
         self._asked: Manifest | None = None
+        self._is_gone = False  # by us, who want nothing to stand
         self.conflicts = Conflicts(settings.conflicts)
 
     async def remove(self, observed: Manifest | None, *, dry_run: bool = False) -> Kept:
-        """Make the registration not stand."""
+        """Make the registration not stand; who creates it again and again has a war, too."""
         self._asked = None
+        now = self._monotonic()
+        is_back = self._is_gone and observed is not None and is_ours(observed)
+        back = (Difference(CREATED, None, "present"),) if is_back else ()
+        sides = frozenset(opponent(observed, one.path) for one in back)
+        if not dry_run and now < (due := self.conflicts.next_repair(sides)):
+            return Kept(Outcome(Result.UNCHANGED, observed=observed), sides=sides, held=back, due=due)
         outcome = await reconcile(self._cluster, self._target, desired=None, observed=observed, dry_run=dry_run)
-        return Kept(outcome, written=tuple((action, Why.REMOVED) for action in outcome.actions))
+        written = tuple((action, Why.REMOVED) for action in outcome.actions)
+        if dry_run:
+            return Kept(outcome, written=written)
+        self._is_gone = True
+        wars = self.conflicts.repaired(sides, now=now, writes=len(written))
+        return Kept(outcome, written=written, sides=sides, wars=wars, due=self.conflicts.next_calm)
 
     async def keep(
         self,
@@ -104,49 +116,49 @@ class Keeper:
         if not dry_run and decision.memory.state is State.FAIL and memory.standing(observed) is not State.FAIL:
             await self._lint()
             decision = enforcement.decide(observed, on_lease=on_lease, last_renewal=last_renewal)
-        first: tuple[tuple[Action, Why], ...] = ()
-        if not dry_run and decision.memory.state is State.IGNORE and memory.standing(observed) is State.FAIL:
-            first, observed = await self._lowered(observed, decision.memory)
-        pem = await bundle(observed)
-        if pem is None:
-            return Kept(Outcome(Result.UNCHANGED, observed=observed), decision.memory, first, due=decision.due)
+        first = Kept(Outcome(Result.UNCHANGED, observed=observed), decision.memory)
+        if not dry_run:
+            self._is_gone = False
+            if decision.memory.state is State.IGNORE and memory.standing(observed) is State.FAIL:
+                first = await self._lowered(observed, decision.memory, last_renewal)
+        observed = first.outcome.observed
+        if (pem := await bundle(observed)) is None:
+            return replace(first, due=min(first.due, decision.due))
         kept = await self._settled(pem, decision.memory, observed, last_renewal, adopt=adopt, dry_run=dry_run)
-        return replace(kept, written=first + kept.written, due=min(kept.due, decision.due))
+        return _joined(first, kept, due=min(decision.due, self.conflicts.next_calm))
 
-    async def _lowered(
-        self, observed: Manifest | None, decided: Memory
-    ) -> tuple[tuple[tuple[Action, Why], ...], Manifest | None]:
-        """Write Ignore before anything else is looked at, with the caBundle that stands; return writes and object."""
-        if (pem := standing_bundle(observed)) is None:
-            return (), observed  # the write that follows mends it
-        desired = self._desired(pem, decided, observed)
-        outcome = await reconcile(self._cluster, self._target, desired=desired, observed=observed)
-        self._enforcement.wrote(decided)
-        return tuple((action, Why.LOWERED) for action in outcome.actions), outcome.observed
+    async def _lowered(self, observed: Manifest | None, decided: Memory, last_renewal: float | None) -> Kept:
+        """Write Ignore before anything else is looked at, with the caBundle that stands."""
+        # What somebody else raised is put right as a whole, or a war would take more writes than one.
+        is_foreign = memory.standing(self._asked) is State.IGNORE
+        pem = standing_bundle(self._asked if is_foreign else observed)
+        kept = await self._settled(pem, decided, observed, last_renewal)
+        return replace(kept, written=tuple((action, Why.LOWERED) for action, _ in kept.written))
 
     async def _settled(
         self,
-        pem: bytes,
+        pem: bytes | None,
         decided: Memory,
         observed: Manifest | None,
         last_renewal: float | None,
         *,
-        adopt: bool,
-        dry_run: bool,
+        adopt: bool = False,
+        dry_run: bool = False,
     ) -> Kept:
         desired = self._desired(pem, decided, observed)
         now = self._monotonic()
         differences = _differences(desired, observed, adopt=adopt)
-        foreign = () if not self._is_as_asked(desired, observed) else _foreign(differences, decided, observed)
+        is_as_asked = self._is_as_asked(desired, observed)
+        foreign = self._foreign(differences, observed) if is_as_asked else ()
         is_repair = bool(foreign)
-        sides = frozenset(_side(observed, difference) for difference in foreign)
+        sides = frozenset(opponent(observed, one.path) for one in foreign)
         if not dry_run and now < (due := self.conflicts.next_repair(sides)):
             return Kept(Outcome(Result.UNCHANGED, observed=observed), decided, sides=sides, held=differences, due=due)
         if is_repair and decided.state is State.FAIL and any(map(_lets_through, foreign)):
             # Whatever was narrowed or taken away meanwhile, pods may have come through.
             seen = self._enforcement.last_seen(decided, last_renewal)
             who = ", ".join(sorted({side.manager for side in sides}))
-            decided = decided.interrupted(seen, time.time() + 1.0, f"changed by {who}")
+            decided = decided.opened(seen, f"changed by {who}")  # closed when Fail is seen to stand
             desired = self._desired(pem, decided, observed)
         outcome = await reconcile(
             self._cluster, self._target, desired=desired, observed=observed, adopt=adopt, dry_run=dry_run
@@ -154,9 +166,9 @@ class Keeper:
         why = _why(observed, decided, is_repair=is_repair)
         if dry_run:
             return Kept(outcome, decided, tuple((action, why) for action in outcome.actions))
-        self._asked = _core(desired)
+        self._asked = desired
         self._enforcement.wrote(decided)
-        wars = self.conflicts.repaired(sides, now=now)
+        wars = self.conflicts.repaired(sides, now=now, writes=len(outcome.actions) if is_as_asked else 0)
         # A window ends when Fail is seen to stand.
         due = now + _LOOK_AGAIN_SECONDS if decided.state is State.FAIL and decided.is_open else float("inf")
         return Kept(outcome, decided, tuple((action, why) for action in outcome.actions), sides, wars, due=due)
@@ -164,18 +176,31 @@ class Keeper:
     def _is_as_asked(self, desired: Manifest, observed: Manifest | None) -> bool:
         """Return whether a difference is somebody else's doing: what we ask for has not changed."""
         if self._asked is not None:
-            return _core(desired) == self._asked
+            return _core(desired) == _core(self._asked)
         kept = ((observed or {}).get("metadata") or {}).get("annotations") or {}
         return bool(kept.get(SELECTORS_ANNOTATION) == desired["metadata"]["annotations"][SELECTORS_ANNOTATION])
 
-    def _desired(self, pem: bytes, decided: Memory, observed: Manifest | None) -> Manifest:
+    def _foreign(self, differences: tuple[Difference, ...], observed: Manifest | None) -> tuple[Difference, ...]:
+        """Return those differences that are somebody else's doing: what we remember anew is not."""
+        if observed is None:
+            return differences
+        left = None if self._asked is None else self._asked["metadata"]["annotations"]
+        found = observed["metadata"].get("annotations") or {}
+        ours = {
+            f"metadata.annotations[{key}]" for key in memory.ANNOTATIONS if left is None or found.get(key) == left[key]
+        }
+        if left is None:
+            ours.add(_FAILURE_POLICY)  # who knows nothing yet can only have lowered it
+        return tuple(difference for difference in differences if difference.path not in ours)
+
+    def _desired(self, pem: bytes | None, decided: Memory, observed: Manifest | None) -> Manifest:
         return desired_of(self._registration, pem, decided, observed)
 
 
-def desired_of(registration: Registration, pem: bytes, decided: Memory, observed: Manifest | None) -> Manifest:
-    """Return what should stand with this caBundle (PEM) and this decision, given what stands."""
+def desired_of(registration: Registration, pem: bytes | None, decided: Memory, observed: Manifest | None) -> Manifest:
+    """Return what should stand with this caBundle (PEM; None: without) and this decision, given what stands."""
     remembered = memory.annotations(decided)
-    if (secret := registration.ca.secret) is not None:
+    if pem is not None and (secret := registration.ca.secret) is not None:
         bundle = with_retiring(pem, observed, now=time.time(), overlap_seconds=secret.overlap_seconds)
         pem, remembered = bundle.pem, remembered | bundle.annotations
     return render(registration, ca_bundle=pem, state=decided.state, annotations=remembered)
@@ -184,16 +209,8 @@ def desired_of(registration: Registration, pem: bytes, decided: Memory, observed
 def _differences(desired: Manifest, observed: Manifest | None, *, adopt: bool) -> tuple[Difference, ...]:
     """Return what a write would change; the absent object is one difference."""
     if observed is None:
-        return (Difference(_REMOVED, "present", None),)
+        return (Difference(DELETED, "present", None),)
     return drift.compare(desired=desired, observed=observed, adopt=adopt).differences
-
-
-def _foreign(differences: tuple[Difference, ...], decided: Memory, observed: Manifest | None) -> tuple[Difference, ...]:
-    """Return those differences that are somebody else's doing: what we remember anew is not."""
-    if observed is None or memory.of(observed) == decided:
-        return differences
-    ours = {f"metadata.annotations[{key}]" for key in memory.ANNOTATIONS}
-    return tuple(difference for difference in differences if difference.path not in ours)
 
 
 def _lets_through(difference: Difference) -> bool:
@@ -201,10 +218,19 @@ def _lets_through(difference: Difference) -> bool:
     return difference.path.startswith("webhooks") and difference.path != _CA_BUNDLE
 
 
-def _side(observed: Manifest | None, difference: Difference) -> Side:
-    if observed is None:
-        return Side(writers.UNKNOWN, _REMOVED)
-    return Side(writers.of_field(observed, difference.path), difference.path)
+def _joined(first: Kept, then: Kept, *, due: float) -> Kept:
+    """Return both as one pass, whose first write tells what it came to."""
+    outcome = replace(then.outcome, actions=first.outcome.actions + then.outcome.actions)
+    if first.outcome.actions:
+        outcome = replace(outcome, result=first.outcome.result, differences=first.outcome.differences)
+    return replace(
+        then,
+        outcome=outcome,
+        written=first.written + then.written,
+        sides=first.sides | then.sides,
+        wars=first.wars | then.wars,
+        due=min(first.due, then.due, due),
+    )
 
 
 def _core(desired: Manifest) -> Manifest:

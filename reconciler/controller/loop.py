@@ -25,7 +25,7 @@ from reconciler.controller.reconcile import Result, target_of
 from reconciler.controller.reporting import Known, Report
 from reconciler.controller.survey import survey
 from reconciler.controller.wake import EVERYTHING, Trigger, Wake
-from reconciler.errors import ForeignObjectError, ReconcilerError
+from reconciler.errors import ForbiddenError, ForeignObjectError, ReconcilerError
 from reconciler.registration import memory, pausing, twin
 from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest
@@ -67,11 +67,14 @@ class Loop:
             Leadership(cluster, election, identity) if election.enabled else Alone(cluster, election)
         )
         self._wake = Wake()
+        self._sleep = observing.Sleep()
         self._watched: Manifest | None = None  # our object as the watch last saw it
         self._is_watch_whole = False  # no gap since the last event
         self._twin: Manifest | None = None  # gardenlet's own entry
+        self._is_twin_known = False  # whether anybody has looked for it
         self._is_wanted = False  # whether anything is to be proved
         self._settled: _Version = _UNKNOWN  # what the last pass left, as long as passes succeed
+        self._is_held = False  # it left something as somebody else wants it: a war
         self._again: asyncio.TimerHandle | None = None
         self._linted = float("-inf")
         self._surveyed: tuple[memory.Window, ...] = ()
@@ -94,7 +97,7 @@ class Loop:
                 if (service := self._registration.backend.service) is not None:
                     group.create_task(observing.follow_endpoints(self._cluster, service, self._saw_endpoints))
                 group.create_task(observing.follow_twin(self._cluster, self._registration, self._saw_twin))
-                group.create_task(observing.follow_clock(self._woke))
+                group.create_task(observing.follow_clock(self._sleep, self._woke))
                 group.create_task(self._leadership.run(self._saw_lease))
                 group.create_task(self._prover.run())
                 group.create_task(self._follow_registration())
@@ -133,6 +136,8 @@ class Loop:
             await policy(self._pass)
 
     async def _pass(self) -> None:
+        if self._sleep.is_over():
+            self._woke()
         due = self._wake.take()
         self._pass_began = time.monotonic()
         result: Result | None = None
@@ -167,6 +172,8 @@ class Loop:
         self._enforcement.pause = pause
         self._report.paused(pause)
         is_removed = pause is not None and pause.mode is Mode.REMOVE
+        if not self._is_twin_known:
+            await self._look_for_twin()  # its watch may come later than the first pass
         is_deferred = self._twin is not None and self._registration.on_twin is OnTwin.DEFER
         self._is_wanted = decision.enabled and not is_removed
         observed = await self._cluster.get(target_of(self._registration))
@@ -209,12 +216,16 @@ class Loop:
 
     def _settle(self, kept: Kept) -> None:
         self._settled = _version(kept.outcome.observed)
+        self._is_held = bool(kept.held)
         if kept.written:
             self._prover.written()
-        if kept.memory is not None and kept.memory.windows != self._surveyed:
-            self._surveyed = kept.memory.windows
+        remembered = kept.memory or self._enforcement.memory  # a pause that removes it is a window, too
+        windows = () if remembered is None else remembered.windows
+        if windows != self._surveyed:
+            self._surveyed = windows
             self._survey_due.set()
         self._report.kept(self._registration.name, kept)
+        self._report.remembers(remembered)
         self._report.wars(self._keeper.conflicts.calmed(now=time.monotonic()), self._keeper.conflicts.wars)
 
     def _come_again(self, due: float, pause_ends: float | None) -> None:
@@ -263,12 +274,17 @@ class Loop:
 
     def _saw_proof(self, proof: Proof) -> None:
         self._report.proved(proof)
-        if proof.holds:
+        if proof.holds and self._is_as_decided:
             self._enforcement.seen_as_decided()
         if not (proof.holds and self._enforcement.is_at_rest):
             self._wake.add(Trigger.POLICY)
         if proof.holds and self._reading.is_rotating:
             self._wake.add(Trigger.CA)
+
+    @property
+    def _is_as_decided(self) -> bool:
+        """Whether our object was last seen as the last pass left it, and nothing that should be put right waits."""
+        return not self._is_held and _version(self._watched) == self._settled
 
     async def _lint(self) -> None:
         """Ask the linter whether Fail would lock anybody out; not again and again while one thing waits for it."""
@@ -302,7 +318,14 @@ class Loop:
         else:
             self._wake.add(Trigger.LEASE)
 
+    async def _look_for_twin(self) -> None:
+        try:
+            self._saw_twin(await self._cluster.get(observing.twin_target(self._registration)))
+        except ForbiddenError:
+            self._is_twin_known = True  # nobody will tell, and the watch says so
+
     def _saw_twin(self, observed: Manifest | None) -> None:
+        self._is_twin_known = True
         entry = None if observed is None else twin.entry_of(observed, self._registration)
         if (entry is None) != (self._twin is None):
             self._report.twin(self._registration.twin_name, stands=entry is not None)
@@ -332,7 +355,7 @@ class Loop:
                     self._is_watch_whole = False
                     self._report.watch_failed(state)
                     continue
-                if self._is_watch_whole and _version(self._watched) == self._settled:
+                if self._is_watch_whole and self._is_as_decided:
                     self._enforcement.seen_as_decided()  # until this very moment
                 self._is_watch_whole = True
                 self._watched = state

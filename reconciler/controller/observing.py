@@ -47,16 +47,28 @@ async def follow_endpoints(cluster: Cluster, service: ServiceBackend, saw: Calla
                 saw(sum(_ready(one) for one in state.values()))
 
 
-async def follow_clock(woke: Callable[[], None]) -> NoReturn:
-    """Call `woke` whenever the machine slept: its wall clock went on, its monotonic one did not; or somebody set it."""
-    apart = time.time() - time.monotonic()
+class Sleep:
+    """Tells whether the machine slept: its wall clock went on, its monotonic one did not; or somebody set the first."""
+
+    def __init__(self) -> None:
+        self._apart = time.time() - time.monotonic()
+
+    def is_over(self) -> bool:
+        """Return whether a sleep came to its end since the last look."""
+        before, self._apart = self._apart, time.time() - time.monotonic()
+        jumped = self._apart - before
+        if abs(jumped) <= _SLEPT_SECONDS:
+            return False
+        log.warning("clock.jumped", seconds=round(jumped, 1))
+        return True
+
+
+async def follow_clock(sleep: Sleep, woke: Callable[[], None]) -> NoReturn:
+    """Call `woke` after each sleep."""
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        now = time.time() - time.monotonic()
-        if abs(now - apart) > _SLEPT_SECONDS:
-            log.warning("clock.jumped", seconds=round(now - apart, 1))
+        if sleep.is_over():
             woke()
-        apart = now
 
 
 def _ready(endpoint_slice: Manifest) -> int:

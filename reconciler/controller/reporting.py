@@ -169,6 +169,14 @@ class Report:
         if changed or reasons != (Why.UPDATED,):
             log.info(event, name=name, reasons=[why.value for why in reasons], differences=changed)
 
+    def remembers(self, memory: Memory | None) -> None:
+        """Show whether a window is open; without a memory (the gate is off) there is none, nor a pod in one."""
+        self.metrics.fail_open.set(memory is not None and memory.is_open)
+        if memory is None and self._survey is not None:
+            self._survey = None
+            self.metrics.fail_open_pods.set(float("nan"))
+            self.metrics.unprofiled_pods_outside_windows.set(float("nan"))
+
     def wars(self, calmed: frozenset[Side], on: frozenset[Side]) -> None:
         """Say which wars are over, and show those that are on."""
         for side in calmed:
@@ -178,7 +186,6 @@ class Report:
     def _remembered(self, memory: Memory) -> None:
         before, self._memory = self._memory, memory
         self.metrics.failure_policy_is(memory.state.value, since=memory.since, flaps=memory.flaps)
-        self.metrics.fail_open.set(memory.is_open)
         if before is not None:
             known = set(map(_identity, before.windows))
             self.metrics.fail_open_windows.inc(sum(1 for window in memory.windows if _identity(window) not in known))

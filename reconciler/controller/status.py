@@ -6,16 +6,17 @@ from enum import StrEnum
 
 from reconciler.certificates.authority import read, signed
 from reconciler.certificates.rotation import Facts, next_step
-from reconciler.cluster import Cluster
+from reconciler.cluster import LEASES, Cluster, Target
 from reconciler.controller import inputs, observing, trust
-from reconciler.controller.alone import read_annotations
 from reconciler.controller.failure_policy import Policy
+from reconciler.controller.keeping import standing_bundle
+from reconciler.controller.lease import annotations_of
 from reconciler.controller.proof import Proof, Way, prove
 from reconciler.controller.reconcile import target_of
 from reconciler.controller.survey import Survey, survey
 from reconciler.errors import ReconcilerError
 from reconciler.gardenlet.featuregates import Decision
-from reconciler.registration import memory, pausing, twin, writers
+from reconciler.registration import drift, memory, pausing, twin, writers
 from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest, is_ours
 from reconciler.registration.memory import Memory, State
@@ -81,6 +82,7 @@ async def look(cluster: Cluster, settings: ReconcilerConfiguration) -> Seen:
     troubles: dict[str, str] = {}
     decision: Decision | None = None
     entry: Manifest | None = None
+    pause: Pause | None = None
     certificates: tuple[bool, str] | None = None
     found: Survey | None = None
     observed = await cluster.get(target_of(registration))
@@ -93,7 +95,12 @@ async def look(cluster: Cluster, settings: ReconcilerConfiguration) -> Seen:
         entry = twin.entry_of(await cluster.get(observing.twin_target(registration)), registration)
     except ReconcilerError as error:
         troubles["twin"] = str(error)
-    pause = pausing.of(await read_annotations(cluster, settings.leader_election), now=time.time())
+    election = settings.leader_election
+    try:
+        lease = await cluster.get(Target(LEASES, election.name, election.namespace))
+        pause = pausing.of(annotations_of(lease), now=time.time())
+    except ReconcilerError as error:
+        troubles["pause"] = str(error)
     is_deferred = entry is not None and registration.on_twin is OnTwin.DEFER
     way = Way(is_twins=True) if is_deferred else Way(twin.past(entry, registration))
     proof: Proof | None = None
@@ -144,7 +151,7 @@ def judge(seen: Seen, settings: ReconcilerConfiguration) -> Status:
         _registered(seen, settings),
         _proved(seen),
         _enforced(seen, settings, remembered),
-        _certified(seen),
+        _certified(seen, settings),
         _alone(seen, settings),
         _unpaused(seen),
     )
@@ -184,8 +191,20 @@ def _registered(seen: Seen, settings: ReconcilerConfiguration) -> Condition:
         return Condition("Registered", Truth.FALSE, "absent" + ("" if wanted else ", as it should be"), not wanted)
     if not is_ours(observed):
         return Condition("Registered", Truth.FALSE, "the object of that name is somebody else's", is_well=False)
-    words = "stands" if wanted in (True, None) else "stands, and should not"
-    return Condition("Registered", Truth.TRUE, words, wanted is not False)
+    if wanted is False:
+        return Condition("Registered", Truth.TRUE, "stands, and should not", is_well=False)
+    # The caBundle is CertificatesValid's business, and what is remembered was read from there.
+    state = memory.standing(observed)
+    desired = render(settings.registration, ca_bundle=standing_bundle(observed), state=state)
+    plan = drift.compare(desired=desired, observed=observed)
+    differing = [one.path for one in plan.differences if one.path.startswith("webhooks")]
+    added = [f"{one.path.rpartition('.')[2]}: {one.observed}" for one in plan.tolerated]
+    words = "stands"
+    if differing:
+        words += f", but somebody changed {', '.join(differing)}"
+    if added:
+        words += f"; terms of others: {', '.join(added)}"
+    return Condition("Registered", Truth.TRUE, words, is_well=not differing)
 
 
 def _proved(seen: Seen) -> Condition:
@@ -206,12 +225,14 @@ def _enforced(seen: Seen, settings: ReconcilerConfiguration, remembered: Memory 
     return Condition("Enforced", Truth.FALSE, words, is_fine or _is_wanted(seen, settings) is False)
 
 
-def _certified(seen: Seen) -> Condition:
+def _certified(seen: Seen, settings: ReconcilerConfiguration) -> Condition:
+    is_needed = _is_wanted(seen, settings) is not False
     if seen.certificates is None:
         words = seen.troubles.get("certificates", "")
-        return Condition("CertificatesValid", Truth.UNKNOWN, words, is_well=_is_off(seen))
+        return Condition("CertificatesValid", Truth.UNKNOWN, words, is_well=not is_needed)
     is_good, words = seen.certificates
-    return Condition("CertificatesValid", Truth.TRUE if is_good else Truth.FALSE, words, is_good or _is_off(seen))
+    status = Truth.TRUE if is_good else Truth.FALSE
+    return Condition("CertificatesValid", status, words, is_good or not is_needed)
 
 
 def _alone(seen: Seen, settings: ReconcilerConfiguration) -> Condition:
@@ -225,6 +246,8 @@ def _alone(seen: Seen, settings: ReconcilerConfiguration) -> Condition:
 
 
 def _unpaused(seen: Seen) -> Condition:
+    if "pause" in seen.troubles:
+        return Condition("NotPaused", Truth.UNKNOWN, seen.troubles["pause"], is_well=False)
     if seen.pause is None:
         return Condition("NotPaused", Truth.TRUE, "no pause", is_well=True)
     return Condition("NotPaused", Truth.FALSE, f"{seen.pause} ({seen.pause.mode.value})", is_well=False)

@@ -61,8 +61,21 @@ class Memory:
         return bool(self.windows) and self.windows[-1].end is None
 
     def opened(self, start: float, reason: str) -> "Memory":
-        """Return this with an open window; one that is open stays as it is."""
-        return self if self.is_open else self._with(Window(start, None, reason))
+        """Return this with an open window; one that is open stays as it is, one that is near goes on."""
+        if self.is_open:
+            return self
+        *before, last = self.windows or (None,)
+        is_near = (
+            last is not None
+            and last.end is not None
+            and _shortened(last.reason) == _shortened(reason)
+            and last.start <= start <= last.end + _JOINED_SECONDS
+        )
+        if last is not None and is_near:
+            windows = (*before, replace(last, end=None))
+        else:
+            windows = (*self.windows, Window(start, None, reason))
+        return replace(self, windows=tuple(one for one in windows if one is not None)[-MOST_WINDOWS:])
 
     def closed(self, end: float) -> "Memory":
         """Return this without an open window."""
@@ -71,23 +84,12 @@ class Memory:
         *before, last = self.windows
         return replace(self, windows=(*before, replace(last, end=max(end, last.start))))
 
-    def interrupted(self, start: float, end: float, reason: str) -> "Memory":
-        """Return this with a window that is already over: somebody else's change that was put right."""
-        return self if self.is_open else self._with(Window(min(start, end), end, reason))
-
-    def _with(self, window: Window) -> "Memory":
-        *before, last = self.windows or (None,)
-        if (
-            last is not None
-            and last.end is not None
-            and _shortened(last.reason) == _shortened(window.reason)
-            and last.start <= window.start <= last.end + _JOINED_SECONDS
-        ):
-            end = None if window.end is None else max(last.end, window.end)
-            joined = (*before, replace(last, end=end))
-        else:
-            joined = (*self.windows, window)
-        return replace(self, windows=tuple(one for one in joined if one is not None)[-MOST_WINDOWS:])
+    def reaching_back(self, start: float) -> "Memory":
+        """Return this with an open window that began at `start`, where it did not begin sooner."""
+        if not self.is_open:
+            return self
+        *before, last = self.windows
+        return replace(self, windows=(*before, replace(last, start=min(last.start, start))))
 
 
 def annotations(memory: Memory) -> dict[str, str]:
