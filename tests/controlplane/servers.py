@@ -92,9 +92,12 @@ class Servers:
         """End everything and remove the directory; more than once is fine."""
         self._supervision.close()
 
-    def stop_apiserver(self) -> None:
-        """End kube-apiserver in good order (SIGTERM): requests are finished, watches are closed."""
-        self._supervision.end(_APISERVER)
+    def stop_apiserver(self, *, grace_seconds: float = 20.0) -> None:
+        """End kube-apiserver in good order (SIGTERM): requests are finished, watches are closed.
+
+        A client that neither reads nor leaves can hold that up for ever: after the grace it is killed.
+        """
+        self._supervision.end(_APISERVER, grace_seconds=grace_seconds)
 
     def kill_apiserver(self) -> None:
         """End kube-apiserver at once (SIGKILL)."""
@@ -111,6 +114,10 @@ class Servers:
     def kill_etcd(self) -> None:
         """End etcd at once (SIGKILL): the API server stays and can neither read nor write."""
         self._supervision.end(_ETCD, signal_number=signal.SIGKILL)
+
+    def stop_etcd(self) -> None:
+        """End etcd in good order (SIGTERM): the API server stays and can neither read nor write."""
+        self._supervision.end(_ETCD)
 
     def start_etcd(self) -> None:
         """Start etcd again on the same data; where kube-apiserver runs, wait until that is ready again."""

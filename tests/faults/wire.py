@@ -102,8 +102,10 @@ class Wire:
 
     def reset(self) -> None:
         """End it with RST; what the other side has not read may be lost, as it is when a process dies."""
-        with contextlib.suppress(OSError):  # the other side may have been first
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        # The other side may have been first: then the socket is closed, or gone.
+        if (connection := self._transport.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         self._transport.abort()
 
     def end(self, *, abruptly: bool) -> None:

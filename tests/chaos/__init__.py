@@ -1,0 +1,1 @@
+"""`python -m tests.chaos`: faults in a seeded random order under load, and the rules that hold all along."""
