@@ -26,6 +26,14 @@ class Backoff:
         step = min(self.initial_seconds * 2.0 ** min(failures - 1, 30), self.maximum_seconds)
         return step * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 
+    def patience(self, failures: int) -> float:
+        """Return the wait after an error that only somebody's action can end: soon very long.
+
+        Not at once: a kube-apiserver that has just started forbids everything for a moment.
+        """
+        step = min(4.0 ** min(failures - 1, 15), self.maximum_seconds)
+        return step * random.uniform(0.5, 1.0)  # noqa: S311 - likewise
+
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same request may succeed by itself a moment later."""
@@ -44,13 +52,13 @@ def retrying(
 
     With `deadline_seconds` the last error is raised once the next wait would pass the deadline; with None it never
     gives up. A Retry-After of the API server is honoured as the shortest wait. An error that is retried though it is
-    not transient (a missing right, say) waits the longest time at once: only somebody's action can end it.
+    not transient (a missing right, say) soon waits the longest time: only somebody's action can end it.
     """
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         if error is not None and not is_transient(error):
-            return backoff.maximum_seconds * random.uniform(0.5, 1.0)  # noqa: S311 - likewise
+            return backoff.patience(state.attempt_number)
         asked = error.retry_after_seconds if isinstance(error, UnavailableError) else 0.0
         return max(asked, backoff.delay(state.attempt_number))
 

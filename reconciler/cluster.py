@@ -314,7 +314,7 @@ class Cluster:
                 failures += 1
                 yield error
                 asked = error.retry_after_seconds if isinstance(error, UnavailableError) else 0.0
-                patient = self._backoff.maximum_seconds if isinstance(error, ForbiddenError) else 0.0
+                patient = self._backoff.patience(failures) if isinstance(error, ForbiddenError) else 0.0
                 await asyncio.sleep(max(asked, patient, self._backoff.delay(failures)))
 
     async def _list(self, target: Target, selector: Mapping[str, str]) -> tuple[tuple[Manifest, ...], str]:
@@ -425,7 +425,7 @@ class Cluster:
         )
         try:
             answer = await client.call_api(*request, _request_timeout=timeout)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # aiohttp asserts that its session has a connector
             if client is self._client:
                 raise
             # Another request found our credentials stale and closed this connection meanwhile.

@@ -165,10 +165,8 @@ class Clock:
 
 
 def _library() -> Path | None:
-    """Return libfaketime, of the Python package or of the system; None where there is none."""
-    places: list[Path] = []
+    """Return libfaketime, of the system or of the Python package; None where there is none."""
+    places = list(Path(os.sep).glob(_SYSTEM_LIBRARIES.removeprefix(os.sep)))
     if (package := importlib.util.find_spec("libfaketime")) is not None and package.origin:
         places += Path(package.origin).parent.glob("vendor/**/libfaketime.so.1")
-    root = Path(os.sep)
-    places += root.glob(_SYSTEM_LIBRARIES.removeprefix(os.sep))
     return next(iter(places), None)
