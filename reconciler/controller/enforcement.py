@@ -46,6 +46,8 @@ class Enforcement:
         self.serving_expires = float("inf")
         self.is_asked = False  # the first proof since the start, a sleep or a new leadership
         self.looked_at: float | None = None
+        # Since when, and why, pods came through for a while though it stood at Fail: to be remembered.
+        self._gap: tuple[float, str] | None = None
         self._comes_through = False  # since the last proof pods came through though it stands at Fail: nobody is called
         self._wall = wall
         self._monotonic = monotonic
@@ -55,16 +57,19 @@ class Enforcement:
         """Forget what was seen but `memory`: of another leader's time, a sleep, or what is registered no more."""
         self.knowledge = Knowledge(self._monotonic())
         self.memory, self.looked_at, self.is_asked = memory, None, False
-        self._comes_through = False
+        self._comes_through, self._gap = False, None
 
     def saw(self, proof: Proof) -> None:
         """Take a verdict in."""
         at = self._monotonic() - proof.seconds
         # What comes before it names the webhook and says that it failed: everybody knows.
         words = proof.words.rpartition("failed to call webhook: ")[2][:_WORDS_CHARACTERS]
-        self.knowledge = self.knowledge.saw(proof.verdict, words, at=at, policy=self.policy)
-        if proof.verdict is Verdict.PROVED:
+        before, self.knowledge = self.knowledge, self.knowledge.saw(proof.verdict, words, at=at, policy=self.policy)
+        if proof.verdict is Verdict.PROVED and self._comes_through:
             self._comes_through = False
+            if before.was_ever_proved:
+                good = _last_good(before, Clock(self._wall(), self._monotonic()))
+                self._gap = (good, f"proof lost for a while: {before.words}")
         elif proof.verdict is Verdict.NOT_MUTATED and at >= self.knowledge.began:
             self._comes_through = True
 
@@ -89,9 +94,12 @@ class Enforcement:
         clock = Clock(now, self._monotonic())
         decision = failure_policy.decide(recalled, self.knowledge, self.circumstances(observed), self.policy, clock)
         is_lowered = recalled is not None and (recalled.state, decision.memory.state) == (State.FAIL, State.IGNORE)
-        if not (is_lowered and self._comes_through):
-            return decision
-        return replace(decision, memory=decision.memory.reaching_back(self._last_good(clock, seen)))
+        if is_lowered and self._comes_through:
+            good = _last_good(self.knowledge, clock) if self.knowledge.was_ever_proved else seen
+            return replace(decision, memory=decision.memory.reaching_back(good))
+        if self._gap is not None and decision.memory.state is State.FAIL:
+            return replace(decision, memory=decision.memory.opened(*self._gap))
+        return decision
 
     def _remembered(self, observed: Manifest | None, on_lease: Memory | None) -> Memory | None:
         """Return what was decided last: of what somebody else stripped off the object, or put there, we know better."""
@@ -99,12 +107,6 @@ class Enforcement:
         if standing is not None and writers.of_field(observed, _SINCE) == FIELD_MANAGER:
             return standing
         return self.memory or on_lease or standing
-
-    def _last_good(self, clock: Clock, seen: float) -> float:
-        """Return until when the path was surely good (seconds since the epoch); `seen` where we saw no proof."""
-        if not self.knowledge.was_ever_proved:
-            return seen
-        return clock.wall - (clock.monotonic - max(self.knowledge.last_proof, self.knowledge.began))
 
     def last_seen(self, remembered: Memory | None, last_renewal: float | None) -> float:
         """Return until when the registration surely stood as it was decided (seconds since the epoch)."""
@@ -137,7 +139,7 @@ class Enforcement:
 
     def wrote(self, decided: Memory) -> None:
         """Note that the registration stands as decided, now; proofs may have come while it was written."""
-        self.memory = decided
+        self.memory, self._gap = decided, None
         self.knowledge = self.knowledge.looked(decided, at=self._monotonic())
         self.seen_as_decided()
 
@@ -147,10 +149,15 @@ class Enforcement:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether another proof would change nothing: at Fail, proved, and no window open."""
-        memory, knowledge = self.memory, self.knowledge
-        return memory is not None and memory.state is State.FAIL and not memory.is_open and knowledge.lost_since is None
+        """Whether another proof would change nothing: at Fail, proved, and no window open or to be remembered."""
+        memory, is_lost = self.memory, self.knowledge.lost_since is not None
+        return memory is not None and memory.state is State.FAIL and not (memory.is_open or is_lost or self._gap)
 
     def next_proof_seconds(self) -> float:
         """Return how long to wait with the next proof after one that held."""
         return failure_policy.next_proof_seconds(self.memory, self.knowledge, self.policy)
+
+
+def _last_good(knowledge: Knowledge, clock: Clock) -> float:
+    """Return when the path was last proved (seconds since the epoch)."""
+    return clock.wall - (clock.monotonic - max(knowledge.last_proof, knowledge.began))

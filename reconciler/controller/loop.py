@@ -379,7 +379,7 @@ class Loop:
     async def _sleep_unless_woken(self, seconds: float) -> None:
         """Wait `seconds`, or until an input changes; the change of a foreign object is one, our own drift is not."""
         deadline = asyncio.get_running_loop().time() + seconds
-        urgent = {Trigger.CONFIGURATION, Trigger.CA, Trigger.LEASE}
+        urgent = {Trigger.CONFIGURATION, Trigger.CA, Trigger.LEASE, Trigger.POLICY}
         if isinstance(self._last_error, ForeignObjectError):
             urgent.add(Trigger.REGISTRATION)
         # News may have come while the failed pass was under way, after it had looked.

@@ -17,9 +17,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from reconciler.registration import memory
-from tests.backend import SECRET, SecretVolume, Server, pod, profile_of, serving, settings_for
+from tests.backend import SecretVolume, Server, pod, profile_of, serving, settings_for
 from tests.cluster.answered import remove_secrets
 from tests.cluster.field import Field, document
+from tests.controlplane.errors import ApiError
 from tests.controlplane.servers import free_port
 from tests.seed import COLLECTION, MANAGED, RUN, Connection, Reconciler, Seed
 
@@ -254,9 +255,16 @@ class House:
         self._pods.append(name)
         return created
 
-    @property
-    def last_pod(self) -> str:
-        """The name of the pod that was created last."""
+    def lets_through(self) -> str:
+        """Return the name of a pod that came through without a profile, as soon as the API server has learned of it."""
+
+        def is_bare() -> bool:
+            try:
+                return self.create_pod() is None
+            except ApiError:
+                return False
+
+        until(is_bare)
         return self._pods[-1]
 
     # from one test to the next
@@ -301,4 +309,3 @@ def _time_of(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["eventTime"]).timestamp()
 
 
-__all__ = ["EVENTS", "LEASE", "NAME", "PODS", "SECRET", "History", "House", "Running", "housed", "policy_of", "until"]

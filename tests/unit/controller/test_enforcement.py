@@ -271,6 +271,33 @@ def test_a_proof_in_between_ends_it(clocks: Clocks) -> None:
     assert decided(found, standing(remembered=found.memory)).windows[-1].start == clocks.now
 
 
+def test_where_nobody_was_called_for_less_than_the_tolerance_it_stays_at_fail_and_is_a_window(clocks: Clocks) -> None:
+    found, remembered = raised(clocks)
+    proved = clocks.now - 0.5
+    clocks.pass_by(30)
+    found.saw(proof(Verdict.NOT_MUTATED, "nobody set it"))
+    clocks.pass_by(1)
+    assert not found.is_at_rest
+    found.saw(proof())
+    assert not found.is_at_rest, "somebody has to write it down"
+    kept = decided(found, standing(remembered=remembered))
+    assert (kept.state, kept.is_open) == (State.FAIL, True)
+    found.wrote(kept)
+    (window,) = decided(found, standing(remembered=kept)).windows
+    assert window.start == pytest.approx(int(proved))
+    assert window.end is not None
+    assert window.end >= clocks.now
+    assert window.reason == "proof lost for a while: nobody set it"
+
+
+def test_where_it_was_unreachable_for_less_than_the_tolerance_there_is_no_window(clocks: Clocks) -> None:
+    found, remembered = raised(clocks)
+    found.saw(proof(Verdict.UNREACHABLE))
+    clocks.pass_by(1)
+    found.saw(proof())
+    assert decided(found, standing(remembered=remembered)).windows == ()
+
+
 def test_a_start_where_nobody_is_called_reaches_back_to_the_last_look_of_whoever_was_before(clocks: Clocks) -> None:
     found = enforcement(clocks)
     before = Memory(State.FAIL, clocks.now - 5000, "proofs")
