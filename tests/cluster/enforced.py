@@ -307,5 +307,3 @@ def housed(stage: Seed, folder: Path) -> Iterator[House]:
 
 def _time_of(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["eventTime"]).timestamp()
-
-
