@@ -39,6 +39,7 @@ _UNKNOWN: Final[_Version] = ("unknown",)
 # A pass that takes longer than this hangs, whatever the deadlines of its requests say.
 _LONGEST_PASS_SECONDS: Final = 300.0
 _LINT_SECONDS: Final = 60.0
+_NEVER: Final = float("-inf")
 
 
 class Loop:
@@ -76,7 +77,7 @@ class Loop:
         self._settled: _Version = _UNKNOWN  # what the last pass left, as long as passes succeed
         self._is_held = False  # it left something as somebody else wants it: a war
         self._again: asyncio.TimerHandle | None = None
-        self._linted = float("-inf")
+        self._linted = _NEVER
         self._surveyed: tuple[memory.Window, ...] = ()
         self._survey_due = asyncio.Event()
         self._is_failing = False
@@ -159,7 +160,7 @@ class Loop:
         if due == {Trigger.REGISTRATION} and _version(self._watched) == self._settled:
             return Result.UNCHANGED  # the watch tells us of our own write
         if due >= EVERYTHING:
-            self._linted = float("-inf")
+            self._linted = _NEVER
         if Trigger.CONFIGURATION in due:
             await self._reading.refresh_decision()
         decision = self.known.decision
@@ -197,8 +198,11 @@ class Loop:
         return kept
 
     async def _kept(self, observed: Manifest | None, *, is_due: bool) -> Kept:
-        if self._enforcement.refused:
-            await self._lint()  # what it named may be mended by now
+        if self._enforcement.refused or self._linted == _NEVER:
+            try:
+                await self._lint()  # what it named may be mended by now, or the settings be new
+            except ReconcilerError as error:
+                self._report.not_linted(error)  # a repair does not wait for it; a raise does
         kept = await self._keeper.keep(
             observed,
             lambda found: self._bundle(found, is_due=is_due),

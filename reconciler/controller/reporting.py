@@ -264,6 +264,10 @@ class Report:
         log.error("lint.refused", error=refused)
         self._announce(Reason.LINT_REFUSED, refused, warning=True)
 
+    def not_linted(self, error: ReconcilerError) -> None:
+        """Say that the linter could not look."""
+        log.debug("lint.failed", error=str(error))
+
     def surveyed(self, found: Survey) -> None:
         """Show how many pods run without a profile, and name them where there are more than before."""
         before, self._survey = self._survey, found

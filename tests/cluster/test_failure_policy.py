@@ -377,3 +377,20 @@ def test_without_a_ready_endpoint_it_is_lowered_at_once(house: House, history: H
             house.reaches("Ignore", told=running.words)
             print(f"no endpoint ready -> Ignore: {history.sights[-1].at - began:.2f} s")
             assert house.remembered().reason == "no proof can come: no endpoint of the Service is ready"
+
+
+def test_a_setting_that_the_linter_refuses_never_stands_at_fail(house: House) -> None:
+    """Not even with ramp: Never; and what stands at Fail is lowered when the settings become such."""
+    locking = {"failurePolicy": "Fail", "ramp": "Never", "namespaceSelector": {"matchLabels": {"never": "true"}}}
+    house.configure(registration=locking)
+    with house.running() as running:
+        refused = until(lambda: running.log("lint.refused"), told=running.words)[0]["error"]
+        assert "seccomp-canary" in refused
+        assert "never" in refused
+        house.reaches("Ignore", told=running.words)
+        assert running.metric("lint_findings") >= 1
+        house.configure(registration={"failurePolicy": "Fail", "ramp": "Never"})
+        house.reaches("Fail", told=running.words)
+        house.configure(registration=locking)
+        house.reaches("Ignore", told=running.words)
+        assert house.remembered().reason == refused
