@@ -149,9 +149,13 @@ class Enforcement:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether another proof would change nothing: at Fail, proved, and no window open or to be remembered."""
-        memory, is_lost = self.memory, self.knowledge.lost_since is not None
-        return memory is not None and memory.state is State.FAIL and not (memory.is_open or is_lost or self._gap)
+        """Whether what is known changes nothing: no loss, gap or open window at Fail; at Ignore, no proof that raises."""
+        if self.memory is None:
+            return False
+        if self.memory.state is State.FAIL:
+            is_lost = self.knowledge.lost_since is not None
+            return not (self.memory.is_open or is_lost or self._gap)
+        return self.policy.kind is FailurePolicy.IGNORE or not self.knowledge.is_proved
 
     def next_proof_seconds(self) -> float:
         """Return how long to wait with the next proof after one that held."""

@@ -280,7 +280,7 @@ class Loop:
         self._report.proved(proof)
         if proof.holds and self._is_as_decided:
             self._enforcement.seen_as_decided()
-        if not (proof.holds and self._enforcement.is_at_rest):
+        if not self._enforcement.is_at_rest:
             self._wake.add(Trigger.POLICY)
         if proof.holds and self._reading.is_rotating:
             self._wake.add(Trigger.CA)

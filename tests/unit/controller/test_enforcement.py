@@ -379,7 +379,17 @@ def test_who_set_it_to_ignore_is_named_and_the_time_since_is_a_window(clocks: Cl
     assert kept.windows[-1].start == pytest.approx(clocks.now - 7)
 
 
-def test_another_proof_changes_nothing_only_at_fail_and_without_an_open_window(clocks: Clocks) -> None:
+def test_at_ignore_only_a_proof_changes_anything(clocks: Clocks) -> None:
+    found = enforcement(clocks)
+    found.wrote(Memory(State.IGNORE, clocks.now, "registered"))
+    found.saw(proof(Verdict.UNREACHABLE))
+    assert found.is_at_rest
+    clocks.pass_by(1)
+    found.saw(proof())
+    assert not found.is_at_rest
+
+
+def test_another_proof_changes_nothing_at_fail_without_an_open_window(clocks: Clocks) -> None:
     found = enforcement(clocks)
     assert not found.is_at_rest
     found, remembered = raised(clocks)
