@@ -149,7 +149,7 @@ class Enforcement:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether what is known changes nothing: no loss, gap or open window at Fail; at Ignore, no proof that raises."""
+        """Whether what is known changes nothing: at Fail no loss, gap or open window; at Ignore no proof."""
         if self.memory is None:
             return False
         if self.memory.state is State.FAIL:
