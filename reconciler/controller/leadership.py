@@ -5,6 +5,7 @@ bound to the version that it was planned on and touches nobody else's fields.
 """
 
 import asyncio
+import os
 import random
 import socket
 import sys
@@ -48,8 +49,8 @@ def monotonic() -> float:
 
 
 def new_identity() -> str:
-    """Return a name for this process that no other has, not even its successor in the same pod. As client-go does."""
-    return f"{socket.gethostname()}_{uuid.uuid4()}"
+    """Return a name that no other process has, not even the next one in the same pod: POD_NAME or the host's, and more."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
 
 
 @dataclass(frozen=True, slots=True)
