@@ -540,7 +540,7 @@ def _forbidden(status: int, message: str, verb: str, target: Target) -> str:
     return (
         f"{verb} {target}: forbidden: {message}. Missing rule of the {role}: "
         f'{{apiGroups: ["{target.resource.group}"], resources: [{target.resource.plural}]{names}, verbs: [{verb}]}}; '
-        "config/rbac.yaml has all of them"
+        "docs/security.md says what each rule is for"
     )
 
 

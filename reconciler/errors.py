@@ -81,6 +81,12 @@ class NotLeadingError(ReconcilerError):
     exit_code = ExitCode.TRY_AGAIN
 
 
+class HeldError(ReconcilerError):
+    """A reconciler that runs holds the Lease, or may: what it looks after cannot be taken away for good."""
+
+    exit_code = ExitCode.TRY_AGAIN
+
+
 class ForbiddenError(ReconcilerError):
     """The API server refuses our identity; the message names verb, resource and the missing rule."""
 

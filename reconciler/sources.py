@@ -242,12 +242,22 @@ class MountedSource:
 async def _successes(cluster: "Cluster", target: "Target") -> AsyncGenerator["Manifest | None", None]:
     """Yield each state of the object, the first one too: it may have changed between a read and the watch's start.
 
-    A watch that fails says so by the next read, not here.
+    A watch that fails is logged, once for each reason: changes are noticed by the next read only.
     """
+    import structlog  # noqa: PLC0415 - only where a cluster is in use already
+
+    from reconciler.backoff import is_transient  # noqa: PLC0415 - likewise
+
+    log: structlog.stdlib.BoundLogger = structlog.get_logger()
+    complaint = ""
     async with aclosing(cluster.follow(target)) as states:
         async for state in states:
             if not isinstance(state, ReconcilerError):
                 yield state
+            elif str(state) != complaint:
+                complaint = str(state)
+                level = log.debug if is_transient(state) else log.error
+                level("watch.failed", error=complaint)
 
 
 def key_of(found: "Manifest", key: str, *, origin: str) -> bytes:
@@ -268,13 +278,15 @@ def key_of(found: "Manifest", key: str, *, origin: str) -> bytes:
 def mounted_config_map(deployment: "Manifest", target: "Target") -> tuple["Target", str]:
     """Return the ConfigMap and key behind the `--config` argument of the Deployment's containers.
 
+    The one that is named like the Deployment is asked first: a sidecar, such as ours, has a --config of its own.
+
     Source: gardenlet's chart: `--config=/etc/gardenlet/config/config.yaml` on a volume made of one ConfigMap.
     """
     from reconciler.cluster import CONFIG_MAPS, Target  # noqa: PLC0415 - only where a cluster is in use already
 
     pod = deployment["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume.get("configMap") for volume in pod.get("volumes") or ()}
-    for container in pod["containers"]:
+    for container in sorted(pod["containers"], key=lambda one: bool(one["name"] != target.name)):
         for path in _config_arguments([*(container.get("command") or ()), *(container.get("args") or ())]):
             for mount in container.get("volumeMounts") or ():
                 source = volumes.get(mount["name"])

@@ -5,25 +5,35 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from tests.backend import pod, profile_of
 from tests.controlplane.errors import ApiError
-from tests.seed import MANAGED, Seed
+from tests.seed import MANAGED
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from tests.seed import Connection
 
 _PODS = f"/api/v1/namespaces/{MANAGED}/pods"
 _SERIAL = itertools.count(1)
 
 
+class Stage(Protocol):
+    """Where pods are created."""
+
+    def writer(self, name: str) -> Connection:
+        """Return a connection of a writer with every right."""
+
+
 class Load:
     """Creates pods from two threads, each as fast as `per_second` allows; a context manager."""
 
-    def __init__(self, stage: Seed, *, per_second: float = 40.0) -> None:
+    def __init__(self, stage: Stage, *, per_second: float = 40.0) -> None:
         self.created = 0
-        self.failures: list[str] = []
+        self.failures: list[str] = []  # refused, or created without the profile
+        self.refused: list[str] = []
         self.seconds = 0.0
         self._stage = stage
         self._pause = 2 / per_second
@@ -60,6 +70,7 @@ class Load:
                     found = writer.request("POST", _PODS, pod(name))
                 except ApiError as error:
                     trouble = str(error)
+                    self.refused.append(trouble)
                 else:
                     if profile_of(found) != "RuntimeDefault":
                         trouble = f"{name} was not mutated: {found['spec'].get('securityContext')}"

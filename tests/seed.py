@@ -43,7 +43,7 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 CANARY = "seccomp-canary"
 MANAGED = "shoot--demo"
-_PLURALS = {"NetworkPolicy": "networkpolicies"}
+_PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
 _TIMEOUT_SECONDS = 30.0
 _END_SECONDS = 10.0
 

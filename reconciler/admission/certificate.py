@@ -88,6 +88,7 @@ class ServedCertificate:
             self._context.sni_callback = self._present
         if changed:
             self._metrics.reloaded.inc()
+            self._metrics.certificate_not_before.set(found.not_before)
             self._metrics.certificate_expiry.set(found.not_after)
             log.info("certificate.loaded", fingerprint=found.fingerprint, expires=_utc(found.not_after))
         return changed

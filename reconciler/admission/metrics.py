@@ -70,6 +70,11 @@ class Metrics:
             "When the certificate that is served expires, in seconds since the epoch; 0 without one.",
             registry=registry,
         )
+        self.certificate_not_before: Final = Gauge(
+            f"{_PREFIX}_certificate_not_before_timestamp_seconds",
+            "When the validity of the certificate that is served began, in seconds since the epoch; 0 without one.",
+            registry=registry,
+        )
         reloads = Counter(
             f"{_PREFIX}_certificate_reloads",
             "Certificates taken from the folder, or refused.",

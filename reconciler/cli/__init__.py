@@ -1,5 +1,6 @@
 """The command line: parse arguments, call one function, map errors to exit codes. Commands import late."""
 
+import signal
 import sys
 import traceback
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from typing import NoReturn
 import click
 
 from reconciler.cli.certificates import certificates
+from reconciler.cli.cleanup import cleanup
 from reconciler.cli.daemons import run, serve
 from reconciler.cli.lint import lint
 from reconciler.cli.offline import check_config, render
@@ -39,12 +41,27 @@ def cli() -> None:
     """
 
 
-for command in (check_config, render, diff, reconcile, run, status, prove, lint, pause, resume, certificates, serve):
+for command in (
+    check_config,
+    render,
+    diff,
+    reconcile,
+    run,
+    status,
+    prove,
+    lint,
+    pause,
+    resume,
+    certificates,
+    cleanup,
+    serve,
+):
     cli.add_command(command)
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with one of the documented exit codes."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -59,3 +76,8 @@ def main() -> NoReturn:
         traceback.print_exc()
         code = ExitCode.INTERNAL
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _terminated(number: int, _frame: object) -> NoReturn:
+    """End as the signal would: the first process of a container has no such default."""
+    sys.exit(128 + number)

@@ -140,7 +140,9 @@ async def _rotate(
                 found = None  # a running reconciler was faster: read again
             else:
                 if found is None:
-                    raise UsageError("the gate is off: nothing is registered, the certificates are left as they are")
+                    raise UsageError(
+                        "the gate is off, or a pause removed the registration: the certificates are left as they are"
+                    )
                 for step in found.steps:
                     click.echo(f"{step.action.value}: {step.reason}")
                 if not to_the_end or found.phase is Phase.STABLE:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.deadline import deadline
 from reconciler.cli.options import (
     EXIT_CODES,
     OUTPUT,
@@ -18,7 +19,7 @@ from reconciler.cli.options import (
     difference_json,
     timeout_option,
 )
-from reconciler.errors import ConflictError, ExitCode, NotProvedError, UnavailableError
+from reconciler.errors import ExitCode, NotProvedError
 from reconciler.timestamps import utc
 
 if TYPE_CHECKING:
@@ -107,9 +108,8 @@ def reconcile(timeout: float, output: str, *, dry_run: bool, adopt: bool, wait: 
         if not done.proof.holds:
             raise NotProvedError(f"not proved within {timeout:g} s: {_told(done.proof)}")
         if not _is_enforced(done, chosen.settings()):
-            raise NotProvedError(
-                f"proved, but not at Fail within {timeout:g} s: {done.memory.reason if done.memory else ''}"
-            )
+            why = done.refused or (done.memory.reason if done.memory else "")
+            raise NotProvedError(f"proved, but not at Fail within {timeout:g} s: {why}")
 
 
 @click.command(epilog=EXIT_CODES)
@@ -142,16 +142,10 @@ def prove(output: str, **options: Any) -> None:  # noqa: ANN401 - likewise
 
 def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool = False, wait: bool = False) -> "Pass":
     """Run one pass until it succeeds or `timeout` seconds are over; with `wait`, until it is proved."""
-    from reconciler.backoff import Backoff, retrying  # noqa: PLC0415 - heavy, and not every command needs it
     from reconciler.controller import oneshot  # noqa: PLC0415 - imports kubernetes
 
     settings = options.settings()
-    last: list[BaseException] = []
     warned: set[str] = set()
-
-    def announce(error: BaseException, delay_seconds: float) -> None:
-        last.append(error)
-        click.echo(f"retrying in {delay_seconds:.1f} s: {error}", err=True)
 
     async def one_pass(shot: "OneShot") -> "Pass":
         found = await shot.run()
@@ -162,10 +156,7 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
 
     async def until_deadline() -> "Pass":
         end = time.monotonic() + timeout
-        policy = retrying(
-            Backoff(settings.backoff.initial, settings.backoff.maximum), deadline_seconds=timeout, before_sleep=announce
-        )
-        try:
+        with deadline(settings, timeout) as policy:
             async with options.cluster(settings) as cluster:
                 shot = oneshot.OneShot(cluster, settings, dry_run=dry_run, adopt=adopt)
                 async with asyncio.timeout(timeout):
@@ -174,10 +165,6 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
                 if not wait or nothing_stands:
                     return done
                 return await _enforced(shot, done, settings, end, lambda: policy(one_pass, shot))
-        except (ConflictError, UnavailableError, TimeoutError) as error:
-            cause = last[-1] if isinstance(error, TimeoutError) and last else error
-            kind = ConflictError if isinstance(cause, ConflictError) else UnavailableError
-            raise kind(f"gave up after {timeout:g} s: {str(cause) or 'no answer from the API server'}") from error
 
     return asyncio.run(until_deadline())
 
@@ -189,12 +176,18 @@ async def _enforced(
     end: float,
     again: "Callable[[], Awaitable[Pass]]",
 ) -> "Pass":
-    """Prove until it holds and Fail is reached where it is asked for, or the clock reaches `end`."""
+    """Prove until it holds and Fail is reached where it is asked for, or the clock reaches `end`.
+
+    What comes back tells of the first write of all: who registered and then raised it has registered it.
+    """
+    first = done.outcome
     while True:
         found = await shot.prove()
         if found.holds and not done.is_deferred:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(end - time.monotonic(), 1.0)):
                 done = await again()  # the proof may raise it
+        if first.actions:
+            done = replace(done, outcome=replace(done.outcome, result=first.result, differences=first.differences))
         done = replace(done, proof=shot.proof)
         if found.holds and _is_enforced(done, settings):
             return done

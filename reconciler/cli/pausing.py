@@ -19,7 +19,8 @@ _LONGEST_SECONDS = 7 * 24 * 3600.0
 _LOOK_SECONDS = 0.25
 
 
-def _duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Return how long a pause lasts (seconds), for click."""
     from reconciler import durations  # noqa: PLC0415 - not every command needs it
 
     try:
@@ -33,7 +34,7 @@ def _duration(_context: click.Context, _parameter: click.Parameter, value: str) 
 
 @click.command(epilog=EXIT_CODES)
 @cluster_options
-@click.option("--for", "seconds", required=True, callback=_duration, metavar="DURATION", help="Such as 30m or 2h.")
+@click.option("--for", "seconds", required=True, callback=duration, metavar="DURATION", help="Such as 30m or 2h.")
 @click.option("--reason", required=True, help="Why, for whoever looks next.")
 @click.option("--remove", is_flag=True, help="Remove the registration instead of setting it to Ignore.")
 @timeout_option(10.0)
@@ -79,27 +80,19 @@ async def _written(
     options: Options, settings: "ReconcilerConfiguration", chosen: "Pause | None", *, within: float
 ) -> bool:
     """Write the pause (None: remove it) on the Lease; returns whether it is in force, or whether there was one."""
-    from reconciler.cluster import LEASES, Target  # noqa: PLC0415 - imports kubernetes
+    from reconciler.controller import pause  # noqa: PLC0415 - imports kubernetes
+    from reconciler.controller.lease import annotations_of  # noqa: PLC0415 - likewise
     from reconciler.registration import pausing  # noqa: PLC0415 - heavy
 
-    target = Target(LEASES, settings.leader_election.name, settings.leader_election.namespace)
+    election = settings.leader_election
     async with options.cluster(settings) as cluster:
-        lease = await cluster.get(target)
-        annotations = pausing.annotations(chosen)
-        if lease is None:
-            if chosen is None:
-                return False
-            metadata = {"name": target.name, "namespace": target.namespace, "annotations": annotations}
-            # Nobody holds it: whoever wants to lead may at once.
-            spec = {"holderIdentity": ""}
-            kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
-            await cluster.post(target, {**kind, "metadata": metadata, "spec": spec})
-        else:
-            before = lease["metadata"].get("annotations") or {}
-            await cluster.merge(target, {"metadata": {"annotations": annotations}})
-            if chosen is None:
-                return pausing.of(before, now=time.time()) is not None
-        return chosen is not None and await _followed(cluster, settings, chosen, within=within)
+        lease = await cluster.get(pause.target_of(election))
+        if lease is None and chosen is None:
+            return False
+        await pause.written(cluster, election, chosen, lease)
+        if chosen is None:
+            return pausing.of(annotations_of(lease), now=time.time()) is not None
+        return await _followed(cluster, settings, chosen, within=within)
 
 
 async def _followed(cluster: "Cluster", settings: "ReconcilerConfiguration", chosen: "Pause", *, within: float) -> bool:

@@ -57,10 +57,16 @@ class Alone:
 
 
 async def read_annotations(cluster: Cluster, settings: LeaderElection) -> Mapping[str, str]:
-    """Return the Lease's annotations; none where it is absent or may not be read, which is logged once."""
+    """Return the Lease's annotations; none where it is absent.
+
+    Where no election is asked for, none either where it may not be read, which is logged once: no right to Leases is
+    needed then, and no pause is known.
+    """
     try:
         return annotations_of(await cluster.get(Target(LEASES, settings.name, settings.namespace)))
     except ForbiddenError as error:
+        if settings.enabled:
+            raise
         _warn_once(str(error))
         return {}
 

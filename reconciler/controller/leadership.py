@@ -49,7 +49,7 @@ def monotonic() -> float:
 
 
 def new_identity() -> str:
-    """Return a name that no other process has, not even the next one in the same pod: POD_NAME or the host's, and more."""
+    """Return a name that no other process has, nor the next one in the same pod; it begins with the pod's name."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
 
 

@@ -118,6 +118,16 @@ class View:
         due = self.since + max(self.terms.lease_duration_seconds, self.promised_seconds)
         return (grab, now) if now >= due else (Step.WAIT, due)
 
+    @property
+    def abandoned_at(self) -> float:
+        """From when on, if it stays as it is, nobody renews it and no candidate wants it: each would have taken it.
+
+        A candidate that meets errors comes again after `renew_deadline_seconds` at the latest.
+        """
+        is_released = self.record is not None and self.record.holder == ""
+        given = 0.0 if is_released else max(self.terms.lease_duration_seconds, self.promised_seconds)
+        return self.since + given + self.terms.renew_deadline_seconds
+
     def claim(self, step: Step, *, wall: float) -> dict[str, Any]:
         """Return the spec by which we take that step; `wall` is the time in seconds since the epoch."""
         time = micro(wall)

@@ -46,6 +46,7 @@ class Pass:
     memory: Memory | None = None
     pause: Pause | None = None
     is_deferred: bool = False
+    refused: str = ""  # why the linter lets it not stand at Fail
 
 
 @dataclass(slots=True)
@@ -89,15 +90,22 @@ class OneShot:
                 adopt=self.adopt,
                 dry_run=self.dry_run,
             )
-        return Pass(decision, before, kept.outcome, self._trust, self.proof, kept.memory, pause, is_deferred)
+        return Pass(
+            decision,
+            before,
+            kept.outcome,
+            self._trust,
+            self.proof,
+            kept.memory,
+            pause,
+            is_deferred,
+            self.enforcement.refused,
+        )
 
     async def look_for_twin(self) -> bool:
         """Look for gardenlet's own entry, which the canary passes by; returns whether registration is left to it."""
         registration = self.settings.registration
-        try:
-            entry = twin.entry_of(await self.cluster.get(observing.twin_target(registration)), registration)
-        except ForbiddenError:
-            entry = None
+        entry = twin.entry_of(await self.cluster.get(observing.twin_target(registration)), registration)
         is_deferred = entry is not None and registration.on_twin is OnTwin.DEFER
         self._way = Way(is_twins=True) if is_deferred else Way(twin.past(entry, registration))
         return is_deferred

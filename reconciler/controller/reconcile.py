@@ -93,17 +93,18 @@ async def act(
         await cluster.delete(target, observed=observed, dry_run=dry_run)
         return None if dry_run else await cluster.get(target)
     if plan.action is Action.REFUSE:
-        raise ForeignObjectError(_foreign(target, observed))
+        raise foreign(target, observed)
     if plan.action is Action.WAIT:
         finalizers = ", ".join(observed["metadata"].get("finalizers") or ()) or "none"
         raise ConflictError(f"{target}: is being deleted and waits for its finalizers ({finalizers})")
     return observed
 
 
-def _foreign(target: Target, observed: Manifest) -> str:
+def foreign(target: Target, observed: Manifest) -> ForeignObjectError:
+    """Return the error that tells of an object of our name that is not ours."""
     label = (observed["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL)
     found = f"{MANAGED_BY_LABEL}: {label}" if label is not None else f"no label {MANAGED_BY_LABEL}"
-    return (
+    return ForeignObjectError(
         f"{target} exists and is not ours: found {found}, expected {MANAGED_BY}. It is left as it is. "
         "Choose another registration.name, delete it, or take it over with `reconcile --adopt`"
     )

@@ -77,6 +77,7 @@ class Report:
     def read_configuration(self, origin: str, decision: Decision, known: Known) -> None:
         """Say what the GardenletConfiguration asks, where that is new."""
         self._content("configuration.invalid")
+        self.metrics.configuration_unreadable[Input.CONFIGURATION].set(False)
         self.metrics.gate_enabled.set(decision.enabled)
         if decision == known.decision:
             return
@@ -93,16 +94,19 @@ class Report:
     def read_ca(self, origin: str, bundle: bytes, known: Known) -> None:
         """Say what is to be trusted, where that is new."""
         self._content("ca.invalid")
+        self.metrics.configuration_unreadable[Input.CA].set(False)
         if bundle != known.ca_bundle:
             log.info("ca.read", origin=origin, certificates=bundle.count(b"-----BEGIN"))
-        expiries = [certificate.not_after for certificate in read(bundle)]
-        self.metrics.certificate_expiry[Certificate.AUTHORITY].set(max(expiries, default=float("nan")))
+        lives = ((certificate.not_after, certificate.not_before) for certificate in read(bundle))
+        not_after, not_before = max(lives, default=(float("nan"), float("nan")))
+        self.metrics.certificate_is(Certificate.AUTHORITY, not_before=not_before, not_after=not_after)
 
     def unreadable(self, what: Input, error: ReconcilerError, known: Known) -> None:
         """Say once for each new reason that an input is unreadable; what may pass by itself is raised instead."""
         if is_transient(error):
             raise error
         self.metrics.configuration_errors[what].inc()
+        self.metrics.configuration_unreadable[what].set(True)
         event = f"{what.value}.invalid"
         if self._complaints.get(event) == str(error):
             return
@@ -119,7 +123,7 @@ class Report:
             self._announce(Reason.ROTATED, f"{step.action.value}: {step.reason}")
         leaf = next(iter(read(found.standing.serving.certificate)), None)
         if leaf is not None:
-            self.metrics.certificate_expiry[Certificate.SERVING].set(leaf.not_after)
+            self.metrics.certificate_is(Certificate.SERVING, not_before=leaf.not_before, not_after=leaf.not_after)
 
     # passes
 

@@ -45,8 +45,7 @@ class _Current:
 
 
 async def run(source: Source, options: Options) -> NoReturn:
-    """Run until cancelled. Settings that cannot be read at the start are raised; later the last good ones stay."""
-    settings = options.adapt(parse(await source.read(), origin=source.origin))
+    """Run until cancelled. Nothing is done before the first good settings; later the last good ones stay."""
     current = _Current()
     metrics = Metrics()
     metrics.queue_age.set_function(current.queue_age_seconds)
@@ -55,6 +54,7 @@ async def run(source: Source, options: Options) -> NoReturn:
         options.bind_address, options.status_port, metrics, alive=current.trouble, not_well=report.not_well
     ) as health:
         log.info("run.listening", status_port=health.port)
+        settings = await _first(source, options.adapt, report)
         await _loops(source, options, settings, report, current)
 
 
@@ -84,14 +84,33 @@ async def _loops(
                 settings, known = _carry(settings, changed.result(), loop.known)
 
 
+async def _first(
+    source: Source, adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration], report: Report
+) -> ReconcilerConfiguration:
+    """Return the first good settings: a process that ended without them would make gardenlet's pod unready."""
+    try:
+        return adapt(parse(await source.read(), origin=source.origin))
+    except ReconcilerError as error:
+        _complain(error, report, kept="nothing: waiting")
+        complaint = str(error)
+    async with aclosing(_settings(source, adapt, None, report, complaint)) as newer:
+        return await anext(newer)
+
+
+def _complain(error: ReconcilerError, report: Report, *, kept: str) -> None:
+    report.metrics.configuration_errors[Input.SETTINGS].inc()
+    report.metrics.configuration_unreadable[Input.SETTINGS].set(True)
+    log.error("settings.invalid", error=str(error), kept=kept)
+
+
 async def _settings(
     source: Source,
     adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration],
-    current: ReconcilerConfiguration,
+    current: ReconcilerConfiguration | None,
     report: Report,
+    complaint: str = "",
 ) -> AsyncGenerator[ReconcilerConfiguration, None]:
-    """Yield each new and good version of the settings."""
-    complaint = ""
+    """Yield each new and good version of the settings; `complaint` is what was said of them last."""
     async with aclosing(source.changes()) as changes:
         async for _ in changes:
             try:
@@ -99,10 +118,10 @@ async def _settings(
             except ReconcilerError as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    report.metrics.configuration_errors[Input.SETTINGS].inc()
-                    log.error("settings.invalid", error=complaint, kept="last good")  # noqa: TRY400 - the message is the point
+                    _complain(error, report, kept="last good" if current else "nothing: waiting")
                 continue
             complaint = ""
+            report.metrics.configuration_unreadable[Input.SETTINGS].set(False)
             if newer != current:
                 current = newer
                 log.info("settings.changed", origin=source.origin)

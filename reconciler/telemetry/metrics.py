@@ -88,19 +88,18 @@ class Metrics:
         self.leader: Final = self._gauge("leader", "1 while this process holds the Lease, or needs none.")
         self.paused: Final = self._gauge("paused", "1 while a pause is in force.")
         self.twin: Final = self._gauge("twin", "1 while another registration holds upstream's entry.")
-        expiry = self._gauge(
-            "certificate_expiry_timestamp_seconds",
-            "When the certificate expires; NaN until known.",
-            certificate=tuple(Certificate),
-        )
-        self.certificate_expiry: Final = {one: expiry.labels(one.value) for one in Certificate}
-        for child in self.certificate_expiry.values():
-            child.set(_NAN)
+        self._certificates()
         self._conflicts()
         unreadable = self._counter(
             "configuration_errors_total", "Readings that failed; the last good one stays.", input=tuple(Input)
         )
         self.configuration_errors: Final = {one: unreadable.labels(one.value) for one in Input}
+        lasting = self._gauge(
+            "configuration_unreadable",
+            "1 while the last reading failed and the last good one stays.",
+            input=tuple(Input),
+        )
+        self.configuration_unreadable: Final = {one: lasting.labels(one.value) for one in Input}
         self.lint_findings: Final = self._gauge(
             "lint_findings", "Findings of the last lint: pods that our own selectors must never catch and do."
         )
@@ -127,6 +126,11 @@ class Metrics:
     def wrote(self, action: str, reason: str) -> None:
         """Note a write to the registration: one of ACTIONS for one of REASONS."""
         self._writes.labels(action, reason).inc()
+
+    def certificate_is(self, which: Certificate, *, not_before: float, not_after: float) -> None:
+        """Note the validity of the certificate that is in use now."""
+        self._certificate_start[which].set(not_before)
+        self._certificate_expiry[which].set(not_after)
 
     def failed(self, error: errors.ReconcilerError) -> None:
         """Note an error, whoever caught it."""
@@ -191,6 +195,22 @@ class Metrics:
         self.queue_age = self._gauge(
             "queue_age_seconds", "Age of the oldest trigger that no pass has answered; 0 when there is none."
         )
+
+    def _certificates(self) -> None:
+        start = self._gauge(
+            "certificate_not_before_timestamp_seconds",
+            "When the certificate's validity began; NaN until known.",
+            certificate=tuple(Certificate),
+        )
+        expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate expires; NaN until known.",
+            certificate=tuple(Certificate),
+        )
+        self._certificate_start = {one: start.labels(one.value) for one in Certificate}
+        self._certificate_expiry = {one: expiry.labels(one.value) for one in Certificate}
+        for one in Certificate:
+            self.certificate_is(one, not_before=_NAN, not_after=_NAN)
 
     def _conflicts(self) -> None:
         self._drift = self._counter(

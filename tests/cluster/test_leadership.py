@@ -18,7 +18,7 @@ from reconciler.cluster import MUTATING_WEBHOOK_CONFIGURATIONS, Cluster, Target
 from reconciler.controller import alone
 from reconciler.controller.alone import Alone, read_annotations
 from reconciler.controller.leadership import Leadership, monotonic, new_identity
-from reconciler.errors import NotLeadingError, UnavailableError
+from reconciler.errors import ForbiddenError, NotLeadingError, UnavailableError
 from reconciler.settings import LeaderElection
 from tests.faults import Fault, FaultProxy, Match
 
@@ -547,12 +547,17 @@ async def test_alone_always_leads_and_reads_what_people_ask_for(house: House) ->
     assert (await house.spec())["holderIdentity"] == "leader"
 
 
-async def test_annotations_that_may_not_be_read_are_none_and_said_once(house: House, log: list[Any]) -> None:
+async def test_annotations_that_may_not_be_read_are_none_without_an_election_which_is_said_once(
+    house: House, log: list[Any]
+) -> None:
     alone._warn_once.cache_clear()
     kubeconfig = house.playing.plane.kubeconfig_for_service_account("garden", "never-with-leases")
     cluster = await house.stack.enter_async_context(Cluster(kubeconfig=kubeconfig))
-    assert await read_annotations(cluster, house.settings) == {}
-    assert await read_annotations(cluster, house.settings) == {}
+    alone_settings = house.settings.model_copy(update={"enabled": False})
+    assert await read_annotations(cluster, alone_settings) == {}
+    assert await read_annotations(cluster, alone_settings) == {}
+    with pytest.raises(ForbiddenError, match=r"verbs: \[get\]"):
+        await read_annotations(cluster, house.settings)
     assert len(events(log, "leadership.unreadable")) == 1
 
 

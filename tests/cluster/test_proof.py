@@ -13,6 +13,7 @@ import pytest
 
 from tests.backend import pod, serving
 from tests.cluster.answered import Answered, answered
+from tests.cluster.rights import account, given
 from tests.controlplane.errors import ApiError
 from tests.controlplane.servers import free_port
 from tests.foreign import ForeignServer
@@ -234,7 +235,7 @@ def test_a_missing_namespace_is_inconclusive_and_says_what_to_do(path: Answered)
 
 
 def test_without_the_right_to_create_the_canary_it_ends_with_77(path: Answered) -> None:
-    limited = path.field.plane.kubeconfig_for_service_account("garden", "without-the-canary")
+    limited = account(path.field, "without-the-canary", given("config/rbac.yaml"))
     done = path.command("prove", "--kubeconfig", str(limited))
     assert done.returncode == 77
     assert "resources: [pods], verbs: [create]" in done.stderr

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import copy
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from tests.cluster.enforced import LEASE, NAME, House, housed, policy_of, until
 from tests.cluster.field import document
-from tests.seed import ROOT
+from tests.cluster.rights import account, given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from tests.seed import Seed
 
 ORDER = ("GateEnabled", "Registered", "Proved", "Enforced", "CertificatesValid", "NoTwin", "NotPaused")
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
 @pytest.fixture(scope="module")
@@ -201,20 +198,7 @@ def test_a_foreign_object_of_our_name_is_told(house: House) -> None:
 
 def limited(house: House, name: str, *left_out: str) -> str:
     """Return the kubeconfig of an identity whose rules about these resources are missing, and who may make no proof."""
-    kubeconfig = house.seed.plane.kubeconfig_for_service_account("garden", name)
-    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": "garden"}]
-    for item in yaml.safe_load_all((ROOT / "config" / "rbac.yaml").read_text()):
-        if item["kind"] not in ("ClusterRole", "Role"):
-            continue
-        rules = [rule for rule in copy.deepcopy(item["rules"]) if not set(rule["resources"]) & set(left_out)]
-        namespace = item["metadata"].get("namespace")
-        where = f"{RBAC}/namespaces/{namespace}" if namespace else RBAC
-        kind = item["kind"]
-        house.field.put(f"{where}/{kind.lower()}s", {"metadata": {"name": name}, "rules": rules})
-        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
-        binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": subjects}
-        house.field.put(f"{where}/{kind.lower()}bindings", binding)
-    return str(kubeconfig)
+    return str(account(house.field, name, [one for one in given("config/rbac.yaml") if one.resource not in left_out]))
 
 
 def test_what_may_not_be_read_is_unknown_and_named(house: House) -> None:

@@ -54,6 +54,8 @@ def test_check_config_answers_a_person_and_suggests() -> None:
         (("run", "--kubeconfig", "/nowhere"), 66, "does not exist"),
         (("prove", "--kubeconfig", "/nowhere"), 66, "does not exist"),
         (("certificates", "status", "--kubeconfig", "/nowhere"), 66, "does not exist"),
+        (("cleanup", "--kubeconfig", "/nowhere"), 66, "does not exist"),
+        (("cleanup", "--for", "30s"), 64, "--for must be at least twice --timeout"),
         (("certificates", "rotate", "--ca-file", "/nowhere"), 64, "is not selfSigned"),
         (("reconcile", "--wait", "--dry-run"), 64, "does not go with --dry-run"),
         (("serve", "--client-name", "kube-apiserver"), 64, "needs --client-ca"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.backend import Server
 
 _RELOADS = 'seccomp_reconciler_admission_certificate_reloads_total{result="%s"}'
+_NOT_BEFORE = "seccomp_reconciler_admission_certificate_not_before_timestamp_seconds"
 _EXPIRY = "seccomp_reconciler_admission_certificate_expiry_timestamp_seconds"
 
 
@@ -47,6 +48,7 @@ def test_a_new_certificate_serves_the_next_handshake_and_no_connection_is_droppe
         assert kept.leaf == old
         eventually(lambda: server.page("/readyz")[0] == 200)
         assert server.metric(_RELOADS % "accepted") == 2
+        assert server.metric(_NOT_BEFORE) == read(new.certificate)[0].not_before
         assert server.metric(_EXPIRY) == read(new.certificate)[0].not_after
         loaded = [event["fingerprint"] for event in server.process.events("certificate.loaded")]
         assert loaded == [fingerprint(old), fingerprint(der(new))]

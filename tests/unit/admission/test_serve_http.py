@@ -184,6 +184,7 @@ def test_what_a_server_counts(folder: Folder) -> None:
             "review_duration_seconds_bucket",
             "requests_in_flight",
             "connections",
+            "certificate_not_before_timestamp_seconds",
             "certificate_expiry_timestamp_seconds",
             "certificate_reloads_total",
             "draining",

@@ -100,6 +100,7 @@ def test_series_of_closed_sets_exist_from_the_start() -> None:
         ("failure_policy_last_change_timestamp_seconds", {}),
         ("certificate_expiry_timestamp_seconds", {"certificate": "authority"}),
         ("certificate_expiry_timestamp_seconds", {"certificate": "serving"}),
+        ("certificate_not_before_timestamp_seconds", {"certificate": "authority"}),
     ],
 )
 def test_what_is_not_known_is_nan(name: str, labels: dict[str, str]) -> None:
@@ -136,7 +137,8 @@ def test_what_the_loop_tells_is_counted() -> None:
     metrics.failed(errors.ForbiddenError("no right"))
     metrics.retries.inc()
     metrics.configuration_errors[Input.CA].inc()
-    metrics.certificate_expiry[Certificate.SERVING].set(3000.0)
+    metrics.configuration_unreadable[Input.CA].set(True)
+    metrics.certificate_is(Certificate.SERVING, not_before=1000.0, not_after=3000.0)
     metrics.leader.set(True)
     age = 7.5
     metrics.queue_age.set_function(lambda: age)
@@ -145,6 +147,9 @@ def test_what_the_loop_tells_is_counted() -> None:
     assert value(metrics, "errors_total", kind="ForbiddenError") == 1
     assert value(metrics, "retries_total") == 1
     assert value(metrics, "configuration_errors_total", input="ca") == 1
+    assert value(metrics, "configuration_unreadable", input="ca") == 1
+    assert value(metrics, "configuration_unreadable", input="settings") == 0
+    assert value(metrics, "certificate_not_before_timestamp_seconds", certificate="serving") == 1000.0
     assert value(metrics, "certificate_expiry_timestamp_seconds", certificate="serving") == 3000.0
     assert value(metrics, "leader") == 1
     assert value(metrics, "queue_age_seconds") == 7.5
