@@ -9,7 +9,7 @@ SECONDS ?= 60
 OURS := $(addprefix --ignore=tests/cluster/test_,$(addsuffix .py,chaos controlplane demo leaders leadership wars))
 
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types contracts unit test test-matrix controlplane demo chaos bench fuzz clean
+.PHONY: help check format lint types contracts unit test test-matrix controlplane demo chaos bench fuzz image-size clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,7 +38,7 @@ unit: $(READY)
 	$(BIN)/pytest -q tests/unit
 
 test: check ## all of check, then the tests on a real kube-apiserver (built or fetched the first time)
-	$(BIN)/pytest -q tests/cluster
+	$(BIN)/pytest -q tests/cluster tests/charts
 
 test-matrix: $(READY) ## the cluster tests that depend on the API server, on each of VERSIONS
 	@set -e; for version in $(VERSIONS); do \
@@ -63,6 +63,9 @@ fuzz: $(READY) ## SECONDS (60) of coverage-guided fuzzing for each target, and t
 	$(BIN)/python -m tests.fuzz.review $(SECONDS)
 	$(BIN)/python -m tests.fuzz.http $(SECONDS)
 	$(BIN)/pytest -q tests/unit -k properties --hypothesis-profile=explore
+
+image-size: $(READY) ## build the image's files here, without Docker, and print what they weigh
+	@$(BIN)/python image/build.py
 
 clean: ## remove what the targets above made here (not the cached control planes)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist
