@@ -67,6 +67,17 @@ def obtain(wanted: Wanted, show: Display | None = None) -> Binaries:
     )
 
 
+def controller_manager(version: Version, show: Display | None = None) -> Path:
+    """Return kube-controller-manager of that release: from our cache, else built; envtest's archives have none."""
+    show = show or display()
+    program = cache.directory() / entry(version) / "kube-controller-manager"
+    if not program.exists():
+        with cache.locked(entry(version), show), cache.workbench(entry(version)) as bench:
+            if not program.exists():
+                cache.install(gobuild.build_kubernetes("kube-controller-manager", version, bench, show), program)
+    return program
+
+
 def entry(version: Version) -> str:
     """Return the name of a version's folder in our cache and in setup-envtest's store."""
     return f"{version}-{platform_name()}"
@@ -127,7 +138,7 @@ def from_modules(wanted: Wanted, show: Display) -> Binaries:
     program = cache.directory() / entry(wanted.preferred) / "kube-apiserver"
     if not program.exists():
         with cache.workbench(entry(wanted.preferred)) as bench:
-            cache.install(gobuild.build_kube_apiserver(wanted.preferred, bench, show), program)
+            cache.install(gobuild.build_kubernetes("kube-apiserver", wanted.preferred, bench, show), program)
     return Binaries(wanted.preferred, program, etcd, source="built from Go modules")
 
 

@@ -1,4 +1,4 @@
-"""The command lines of etcd and kube-apiserver: small, local, everything in one directory."""
+"""The command lines of a control plane's programs: small, local, everything in one directory."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ def kube_apiserver(
     ca_file: Path,
     serving: tuple[Path, Path],
     signing: tuple[Path, Path],
+    controllers: bool,
 ) -> list[str]:
     """Return kube-apiserver's command line; `serving` is certificate and key, `signing` private and public key."""
+    # Where no controller makes the ServiceAccount `default`, this plugin refuses every pod.
+    without = [] if controllers else ["--disable-admission-plugins=ServiceAccount"]
     return [
         str(program),
         f"--etcd-servers={etcd_socket(directory)}",
@@ -63,9 +66,39 @@ def kube_apiserver(
         "--anonymous-auth=false",
         "--service-cluster-ip-range=10.0.0.0/24",
         "--allow-privileged=true",
-        # No controller makes the ServiceAccount `default` here, and without it this plugin refuses every pod.
-        "--disable-admission-plugins=ServiceAccount",
+        *without,
         "--enable-aggregator-routing=true",
         "--shutdown-delay-duration=0s",
+        "--profiling=false",
+    ]
+
+
+# What makes pods of workloads, tells which of them answer a Service, and takes away what nobody owns any more.
+CONTROLLERS = (
+    "deployment-controller",
+    "disruption-controller",
+    "endpointslice-controller",
+    "garbage-collector-controller",
+    "job-controller",
+    "namespace-controller",
+    "replicaset-controller",
+    "resourcequota-controller",
+    "root-ca-certificate-publisher-controller",
+    "serviceaccount-controller",
+    "ttl-after-finished-controller",
+)
+
+
+def kube_controller_manager(program: Path, *, kubeconfig: Path, ca_file: Path) -> list[str]:
+    """Return kube-controller-manager's command line; it listens nowhere."""
+    return [
+        str(program),
+        f"--kubeconfig={kubeconfig}",
+        f"--root-ca-file={ca_file}",
+        f"--controllers={','.join(CONTROLLERS)}",
+        "--leader-elect=false",
+        "--secure-port=0",
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
         "--profiling=false",
     ]

@@ -1,4 +1,4 @@
-"""kube-apiserver and etcd from their Go modules, with exactly the dependencies that their releases have."""
+"""Kubernetes' programs and etcd from their Go modules, with exactly the dependencies that their releases have."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 KUBERNETES = "k8s.io/kubernetes"
 ETCD = "go.etcd.io/etcd/server/v3"
+KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5"
 _LINES_OF_GO = 5
 _STAGED = re.compile(r"^(\s*(?:replace\s+)?)(k8s\.io/\S+)(\s+=>\s+)\./staging/src/\S+$", re.MULTILINE)
 _STAGED_REQUIREMENT = re.compile(r"^\s*(?:require\s+)?(k8s\.io/\S+)\s+v0\.0\.0(?:\s*//.*)?$", re.MULTILINE)
 
 
-def build_kube_apiserver(version: Version, folder: Path, show: Display) -> Path:
-    """Build kube-apiserver in the folder and return the program; ControlPlaneError carries go's own words."""
+def build_kubernetes(program: str, version: Version, folder: Path, show: Display) -> Path:
+    """Build that program of a release in the folder and return it; ControlPlaneError carries go's own words."""
     go = toolchain.go(show)
     with show.task(f"Fetching the module of Kubernetes {version}", None):
         (folder / "go.mod").write_text("module controlplane\n")
@@ -38,15 +39,21 @@ def build_kube_apiserver(version: Version, folder: Path, show: Display) -> Path:
         f"-s -w -X {stamp}.gitVersion=v{version} -X {stamp}.gitMajor={version.major} "
         f"-X {stamp}.gitMinor={version.minor} -X {stamp}.gitTreeState=clean"
     )
-    return _build(
-        go, folder, f"{KUBERNETES}/cmd/kube-apiserver", linker=linker, title=f"kube-apiserver {version}", show=show
-    )
+    package = f"{KUBERNETES}/cmd/{program}"
+    return _build(go, folder, package, linker=linker, title=f"{program} {version}", show=show)
 
 
 def build_etcd(version: str, folder: Path, show: Display) -> Path:
     """Build etcd in the folder and return the program."""
     (folder / "go.mod").write_text(f"module controlplane\n\ngo 1.26\n\nrequire {ETCD} v{version}\n")
     return _build(toolchain.go(show), folder, ETCD, linker="-s -w", title=f"etcd {version}", show=show)
+
+
+def build_kustomize(version: str, folder: Path, show: Display) -> Path:
+    """Build kustomize in the folder and return the program."""
+    (folder / "go.mod").write_text(f"module controlplane\n\ngo 1.26\n\nrequire {KUSTOMIZE} v{version}\n")
+    linker = f"-s -w -X sigs.k8s.io/kustomize/api/provenance.version=v{version}"
+    return _build(toolchain.go(show), folder, KUSTOMIZE, linker=linker, title=f"kustomize {version}", show=show)
 
 
 def kubernetes_go_mod(version: Version, released: str) -> str:

@@ -31,8 +31,8 @@ class ControlPlane(Servers):
     Nothing outlives the process that started it: a supervisor ends both and removes the directory, also after SIGKILL.
     """
 
-    def __init__(self, found: binaries.Binaries, *, audit: bool, extra_flags: Sequence[str]) -> None:
-        super().__init__(found, audit=audit, extra_flags=extra_flags)
+    def __init__(self, found: binaries.Binaries, *, audit: bool, extra_flags: Sequence[str], controllers: bool) -> None:
+        super().__init__(found, audit=audit, extra_flags=extra_flags, controllers=controllers)
         self._serial = itertools.count(1)
         self.admin_kubeconfig = self.directory / "admin.kubeconfig"
 
@@ -54,13 +54,25 @@ class ControlPlane(Servers):
         return cls.start_from(binaries.obtain(wanted(version), show), audit=audit, extra_flags=extra_flags)
 
     @classmethod
-    def start_from(cls, found: binaries.Binaries, *, audit: bool = True, extra_flags: Sequence[str] = ()) -> Self:
-        """Start a control plane from these programs and wait until it is ready."""
-        plane = cls(found, audit=audit, extra_flags=extra_flags)
+    def start_from(
+        cls,
+        found: binaries.Binaries,
+        *,
+        audit: bool = True,
+        extra_flags: Sequence[str] = (),
+        controller_manager: Path | None = None,
+    ) -> Self:
+        """Start a control plane from these programs and wait until it is ready.
+
+        With `controller_manager` that runs beside it, and pods need their ServiceAccount, as in any cluster.
+        """
+        plane = cls(found, audit=audit, extra_flags=extra_flags, controllers=controller_manager is not None)
         try:
             plane.boot()
             text = kubeconfig.document(server=plane.url, ca=plane.ca_pem, user="admin", client=plane._admin_pair)
             kubeconfig.write(plane.admin_kubeconfig, text)
+            if controller_manager is not None:
+                plane.start_controllers(controller_manager, plane.admin_kubeconfig)
         except BaseException:
             plane.stop()
             raise

@@ -1,4 +1,4 @@
-"""The two processes of a control plane: started, watched until they are ready, stopped, killed and started again."""
+"""The processes of a control plane: started, watched until they are ready, stopped, killed and started again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.controlplane.binaries import Binaries
 
-_ETCD, _APISERVER = "etcd", "kube-apiserver"
+_ETCD, _APISERVER, _CONTROLLERS = "etcd", "kube-apiserver", "kube-controller-manager"
 _READY_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 # Short: on a port that another process took meanwhile, nobody may ever answer.
@@ -36,8 +36,9 @@ _PORTS = range(20000, 32000)
 class Servers:
     """etcd and kube-apiserver in a directory of their own, and faults to order; a context manager."""
 
-    def __init__(self, found: Binaries, *, audit: bool, extra_flags: Sequence[str]) -> None:
+    def __init__(self, found: Binaries, *, audit: bool, extra_flags: Sequence[str], controllers: bool) -> None:
         self.version = str(found.version)
+        self._controllers = controllers
         self.port = 0
         self._found = found
         self._audit = audit
@@ -87,6 +88,11 @@ class Servers:
             if self._launch_apiserver():
                 return
         raise self.failure(f"found its port taken {_PORT_ATTEMPTS} times")
+
+    def start_controllers(self, program: Path, kubeconfig: Path) -> None:
+        """Start kube-controller-manager; what it has not done yet, nobody waits for here."""
+        argv = commands.kube_controller_manager(program, kubeconfig=kubeconfig, ca_file=self.ca_file)
+        self._supervision.start(_CONTROLLERS, argv)
 
     def stop(self) -> None:
         """End everything and remove the directory; more than once is fine."""
@@ -167,6 +173,7 @@ class Servers:
             ca_file=self.ca_file,
             serving=self._serving,
             signing=self._signing,
+            controllers=self._controllers,
         )
         if self._audit:
             argv += audit_log.flags(self.directory)

@@ -39,7 +39,7 @@ class Machine:
         monkeypatch.setenv(envtest.INDEX_VARIABLE, "")
         monkeypatch.delenv(binaries.ASSETS_VARIABLE, raising=False)
         monkeypatch.delenv(VERSION_VARIABLE, raising=False)
-        monkeypatch.setattr(gobuild, "build_kube_apiserver", self._build_kube_apiserver)
+        monkeypatch.setattr(gobuild, "build_kubernetes", self._build_kubernetes)
         monkeypatch.setattr(gobuild, "build_etcd", self._build_etcd)
 
     def put(self, folder: Path, version: str = "1.36.3", *, etcd: bool = True) -> Path:
@@ -52,9 +52,9 @@ class Machine:
     def use_assets(self) -> None:
         self._monkeypatch.setenv(binaries.ASSETS_VARIABLE, str(self.assets))
 
-    def _build_kube_apiserver(self, version: Version, folder: Path, _show: object) -> Path:
-        self.built.append(f"kube-apiserver {version}")
-        return _program(folder / "kube-apiserver", f"Kubernetes v{version}")
+    def _build_kubernetes(self, program: str, version: Version, folder: Path, _show: object) -> Path:
+        self.built.append(f"{program} {version}")
+        return _program(folder / program, f"Kubernetes v{version}")
 
     def _build_etcd(self, version: str, folder: Path, _show: object) -> Path:
         self.built.append(f"etcd {version}")

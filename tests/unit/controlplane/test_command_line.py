@@ -56,6 +56,7 @@ def test_everything_of_etcd_and_the_api_server_is_in_their_directory(tmp_path: P
         ca_file=tmp_path / "ca",
         serving=(tmp_path / "crt", tmp_path / "key"),
         signing=(tmp_path / "sign", tmp_path / "verify"),
+        controllers=False,
     )
     assert f"--etcd-servers=unix://{tmp_path / 'etcd.sock'}" in apiserver
     assert f"--listen-client-urls=unix://{tmp_path / 'etcd.sock'}" in etcd

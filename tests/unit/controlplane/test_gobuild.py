@@ -93,7 +93,7 @@ def failing(go: Go, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *cases: str
     program = go.script(*cases)
     monkeypatch.setattr(toolchain, "go", lambda _show: program)
     with pytest.raises(ControlPlaneError) as raised:
-        gobuild.build_kube_apiserver(VERSION, tmp_path, SHOW)
+        gobuild.build_kubernetes("kube-apiserver", VERSION, tmp_path, SHOW)
     return str(raised.value)
 
 
@@ -130,7 +130,7 @@ def test_a_build_stamps_the_version_and_stays_out_of_a_workspace(
 ) -> None:
     program = go.script("""build*) echo "$CGO_ENABLED $GOWORK $*" > built ;;""")
     monkeypatch.setattr(toolchain, "go", lambda _show: program)
-    made = gobuild.build_kube_apiserver(VERSION, tmp_path, SHOW)
+    made = gobuild.build_kubernetes("kube-apiserver", VERSION, tmp_path, SHOW)
     said = (tmp_path / "built").read_text()
     assert made == tmp_path / "kube-apiserver"
     assert said.startswith("0 off build")

@@ -1,0 +1,207 @@
+"""Every preset installed by the real Helm: what runs then, what it protects, and that nothing stays of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.charts.world import LEASE, MANAGED, World, merged
+from tests.helm import PRESETS, render
+from tests.load import Load
+from tests.seed import ROOT, collection
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GATE_ON = f"--set-file=gardenletDocument={ROOT / 'config' / 'gardenlet.yaml'}"
+EVERYTHING = {"monitoring": {"enabled": True}, "verticalPodAutoscaler": {"enabled": True}}
+
+
+def server_of_gardener(world: World) -> None:
+    """What answers the same webhook in a stock seed: here our server by another name, with certificates of another."""
+    certificate, key = world.plane.issue_serving_certificate("gardener-resource-manager.garden.svc")
+    labels = {"app": "gardener-resource-manager"}
+    secret = {"tls.crt": certificate.read_text(), "tls.key": key.read_text()}
+    container = {
+        "name": "server",
+        "image": "seccomp-reconciler:test",
+        "args": ["serve", "--drain-delay=1"],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}},
+        "volumeMounts": [{"name": "tls", "mountPath": "/etc/seccomp-reconciler/tls", "readOnly": True}],
+    }
+    pod = {"containers": [container], "volumes": [{"name": "tls", "secret": {"secretName": "grm-tls"}}]}
+    world.create(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": named("grm-tls"), "stringData": secret},
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": named("ca-seed-bundle"),
+            "stringData": {"bundle.crt": world.plane.ca_pem.decode()},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": named("gardener-resource-manager"),
+            "spec": {"selector": labels, "ports": [{"port": 443, "targetPort": 9443}]},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": named("gardener-resource-manager"),
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": {**labels, "seccompprofile.resources.gardener.cloud/skip": "true"}},
+                    "spec": pod,
+                },
+            },
+        },
+    )
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": "garden"}
+
+
+def protected(world: World) -> None:
+    """Wait for Fail, and see that a pod gets its profile, and one with the skip label does not."""
+    world.until(lambda: world.policy() == "Fail", "Fail")
+    assert world.pod_of_gardener()["spec"]["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    skipped = world.pod_of_gardener({"seccompprofile.resources.gardener.cloud/skip": "x"})
+    assert "seccompProfile" not in skipped["spec"].get("securityContext", {})
+
+
+def within_limits(world: World) -> None:
+    """No container of ours ever used half of the memory that it may have."""
+    for pod in world.node.of(app="seccomp-reconciler"):
+        for one, spec in zip(pod.main, pod.manifest["spec"]["containers"], strict=True):
+            limit = int(spec["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+            print(f"{pod.name}: peak {one.peak_memory_bytes / 2**20:.0f} MiB of {limit / 2**20:.0f}")
+            assert 0 < one.peak_memory_bytes < limit / 2
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_api_server_accepts_every_object_of_every_preset(seed_world: World, preset: str) -> None:
+    values = merged(EVERYTHING, {"bootstrap": {"hook": True}})
+    for found in render(preset, values=values, set_file=[GATE_ON.removeprefix("--set-file=")]):
+        manifest = dict(found)
+        if manifest["metadata"].get("namespace") == "seccomp-canary":
+            continue  # its namespace is in the same release: the install below creates both
+        path = f"{collection(manifest)}?dryRun=All&fieldValidation=Strict"
+        assert seed_world.admin.request("POST", path, manifest) is not None
+
+
+def test_standalone_goes_from_nothing_to_fail_and_leaves_nothing(seed_world: World) -> None:
+    before = seed_world.everything()
+    seed_world.install("standalone", GATE_ON, values=EVERYTHING)
+    protected(seed_world)
+    within_limits(seed_world)
+    assert {pod.manifest["spec"]["serviceAccountName"] for pod in seed_world.node.of(app="seccomp-reconciler")} == {
+        "seccomp-reconciler",
+        "seccomp-reconciler-server",
+    }
+    seed_world.uninstall("--wait")
+    seed_world.until(lambda: seed_world.everything() == before, "nothing of ours")
+
+
+def test_high_security_answers_the_api_server_alone(seed_world: World) -> None:
+    secret = {"ca.crt": seed_world.client_authority.read_text()}
+    metadata = named("seccomp-reconciler-client-ca")
+    seed_world.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": secret})
+    seed_world.install("high-security", GATE_ON)
+    protected(seed_world)
+    server = seed_world.node.of(**{"app.kubernetes.io/component": "server"})[0]
+    page = seed_world.node.page(server, 8080, "/metrics")[1]
+    assert 'rejected_requests_total{cause="client"}' in page or "seccomp_reconciler_admission" in page
+
+
+def test_another_client_certificate_reaches_no_review_and_fail_is_never_reached(seed_world: World) -> None:
+    metadata = named("seccomp-reconciler-client-ca")
+    secret = {"ca.crt": seed_world.plane.ca_pem.decode()}
+    seed_world.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": secret})
+    seed_world.install("high-security", GATE_ON)
+    seed_world.until(lambda: seed_world.policy() == "Ignore", "a registration")
+    seed_world.until(
+        lambda: seed_world.proofs("not-mutated") + seed_world.proofs("unreachable") > 2, "proofs that fail"
+    )
+    assert seed_world.proofs("proved") == 0
+    assert seed_world.policy() == "Ignore"
+    seed_world.pod_of_gardener()  # and blocks nobody
+
+
+def test_on_aks_the_enforcer_is_kept_away(seed_world: World) -> None:
+    seed_world.install("aks", GATE_ON)
+    protected(seed_world)
+    found = seed_world.get("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/seccomp-reconciler")
+    assert found["metadata"]["annotations"]["admissions.enforcer/disabled"] == "true"
+
+
+def test_gardener_resource_manager_answers_where_it_is_the_backend(seed_world: World) -> None:
+    server_of_gardener(seed_world)
+    seed_world.install("gardener-resource-manager", GATE_ON)
+    protected(seed_world)
+    assert seed_world.node.of(**{"app.kubernetes.io/component": "server"}) == []
+
+
+def test_an_upgrade_under_load_fails_no_pod_and_misses_none(seed_world: World) -> None:
+    seed_world.install("standalone", GATE_ON)
+    protected(seed_world)
+    with Load(seed_world) as load:
+        seed_world.install("standalone", GATE_ON, "--wait", "--timeout=3m", values={"image": {"tag": "next"}})
+    print(f"{load.created} pods in {load.seconds:.0f} s")
+    assert load.created > 20
+    assert load.failures == []
+    assert seed_world.policy() == "Fail"
+    images = {one["image"] for pod in seed_world.running() for one in pod.manifest["spec"]["containers"]}
+    assert images == {"seccomp-reconciler:next"}
+
+
+def test_an_upgrade_that_takes_the_server_away_takes_the_registration_first(seed_world: World) -> None:
+    server_of_gardener(seed_world)
+    seed_world.install("standalone", GATE_ON)
+    protected(seed_world)
+    with Load(seed_world) as load:
+        values = {"cleanup": {"timeoutSeconds": 15, "upgradePauseSeconds": 30}}
+        seed_world.install("gardener-resource-manager", GATE_ON, values=values)
+        seed_world.until(lambda: seed_world.policy() == "Fail", "Fail, by the other backend")
+    assert load.refused == []
+    protected(seed_world)
+
+
+def test_uninstalling_under_load_fails_no_pod(seed_world: World) -> None:
+    seed_world.install("standalone", GATE_ON)
+    protected(seed_world)
+    with Load(seed_world) as load:
+        seed_world.uninstall("--wait")
+    assert load.created > 20
+    assert load.refused == []
+    assert seed_world.get(LEASE) is None
+
+
+def test_a_foreign_registration_of_our_name_stops_the_uninstall_and_stays(seed_world: World) -> None:
+    theirs = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "seccomp-reconciler", "labels": {"whose": "theirs"}},
+    }
+    seed_world.create(theirs)
+    seed_world.install("standalone", GATE_ON)
+    with pytest.raises(AssertionError, match="seccomp-reconciler-cleanup"):
+        seed_world.uninstall("--timeout=20s")
+    assert seed_world.get(f"{collection(theirs)}/seccomp-reconciler")["metadata"]["labels"]["whose"] == "theirs"
+    seed_world.admin.request("DELETE", f"{collection(theirs)}/seccomp-reconciler")
+    seed_world.uninstall()
+
+
+def test_the_gate_off_removes_the_registration_and_leaves_the_rest(seed_world: World, tmp_path: Path) -> None:
+    seed_world.install("standalone", GATE_ON)
+    protected(seed_world)
+    document = yaml.safe_load((ROOT / "config" / "gardenlet.yaml").read_text())
+    document["featureGates"]["DefaultSeccompProfile"] = False
+    (tmp_path / "off.yaml").write_text(yaml.safe_dump(document))
+    seed_world.install("standalone", f"--set-file=gardenletDocument={tmp_path / 'off.yaml'}")
+    seed_world.until(lambda: seed_world.policy() is None, "no registration")
+    assert "seccompProfile" not in seed_world.pod_of_gardener()["spec"].get("securityContext", {})
+    assert seed_world.get(f"/api/v1/namespaces/{MANAGED}") is not None

@@ -1,0 +1,114 @@
+"""The sidecar in gardenlet's pods: args, env, files and account as rendered, gardenlet's rights and our few more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import kustomize
+from tests.charts.test_sidecar_render import fixture, overlay
+from tests.charts.world import LEASE, World
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.node.pod import Pod
+
+# gardenlet mounts the gate itself; the webhook is answered by our own server, and no Job helps.
+WITHOUT_JOB = {"bootstrap": {"enabled": False}}
+VARIANTS = ("plain", "native")
+
+
+def install_gardenlet(world: World, folder: Path, variant: str) -> None:
+    """gardenlet's objects with the sidecar, as kustomize renders them from what its chart would."""
+    built = kustomize.build(overlay(folder, variant, image=""))
+    world.create(*(dict(one) for one in built if one["kind"] != "PriorityClass"))
+
+
+def gardenlets(world: World) -> list[Pod]:
+    pods = world.node.of(role="gardenlet")
+    return [pod for pod in pods if not pod.manifest["metadata"].get("deletionTimestamp")]
+
+
+def all_ready(world: World) -> bool:
+    found = world.get("/apis/apps/v1/namespaces/garden/deployments/gardenlet")
+    return bool(found["status"].get("readyReplicas", 0) == 2)
+
+
+def leader(world: World) -> str:
+    """Return the name of the pod that leads."""
+    lease = world.get(LEASE)
+    return "" if lease is None else str(lease["spec"].get("holderIdentity") or "").rpartition("_")[0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_sidecars_protect_the_seed_and_the_next_one_leads_when_a_pod_goes(
+    seed_world: World, tmp_path: Path, variant: str
+) -> None:
+    seed_world.install("own-server", values=WITHOUT_JOB)
+    install_gardenlet(seed_world, tmp_path, variant)
+    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    assert seed_world.pod_of_gardener()["spec"]["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    seed_world.until(lambda: all_ready(seed_world), "both gardenlets ready")
+    first = leader(seed_world)
+    assert first in {pod.name for pod in gardenlets(seed_world)}
+    pod = seed_world.node.pod(first)
+    began = time.monotonic()
+    seed_world.admin.request("DELETE", pod.path)
+    seed_world.until(lambda: leader(seed_world) not in (first, ""), "another leader")
+    print(f"{variant}: another sidecar led {time.monotonic() - began:.2f} s after the pod was told to go")
+    seed_world.until(lambda: all_ready(seed_world), "both gardenlets ready again")
+    assert seed_world.policy() == "Fail"
+    for one in gardenlets(seed_world):
+        assert one.container("gardenlet").restarts == 0
+        ours = one.container("seccomp-reconciler")
+        print(f"{one.name}: peak {ours.peak_memory_bytes / 2**20:.0f} MiB of 256")
+        assert 0 < ours.peak_memory_bytes < 128 * 2**20
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_sidecar_that_is_killed_starts_again_and_gardenlet_goes_on(
+    seed_world: World, tmp_path: Path, variant: str
+) -> None:
+    seed_world.install("own-server", values=WITHOUT_JOB)
+    install_gardenlet(seed_world, tmp_path, variant)
+    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    seed_world.until(lambda: all_ready(seed_world), "both gardenlets ready")
+    pods = gardenlets(seed_world)
+    for pod in pods:
+        pod.container("seccomp-reconciler").kill()
+    seed_world.until(lambda: all(one.container("seccomp-reconciler").restarts == 1 for one in pods), "restarts")
+    seed_world.until(lambda: all_ready(seed_world), "both gardenlets ready again")
+    assert [pod.container("gardenlet").restarts for pod in pods] == [0, 0]
+    # The new processes know of no proof: down first, and up again by proofs.
+    seed_world.until(lambda: seed_world.policy() == "Fail" and leader(seed_world), "Fail")
+
+
+def test_before_the_chart_is_there_the_sidecar_waits_and_gardenlet_is_ready(seed_world: World, tmp_path: Path) -> None:
+    install_gardenlet(seed_world, tmp_path, "plain")
+    seed_world.until(lambda: all_ready(seed_world), "both gardenlets ready")
+    pods = gardenlets(seed_world)
+    seed_world.until(lambda: "settings.invalid" in seed_world.node.logs(), "it says what it lacks")
+    seed_world.install("own-server", values=WITHOUT_JOB)
+    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    assert [one.restarts for pod in pods for one in pod.containers] == [0, 0, 0, 0]
+
+
+def test_gardenlets_own_gate_is_followed(seed_world: World, tmp_path: Path) -> None:
+    seed_world.install("own-server", values=WITHOUT_JOB)
+    install_gardenlet(seed_world, tmp_path, "plain")
+    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    # A new ConfigMap and a new revision of the Deployment, as gardenlet's chart makes them.
+    off = fixture()["ConfigMap", "gardenlet-config-0a1b2c3d"]
+    text = off["data"]["config.yaml"].replace("DefaultSeccompProfile: true", "DefaultSeccompProfile: false")
+    assert text != off["data"]["config.yaml"]
+    seed_world.create(
+        {**off, "metadata": {**off["metadata"], "name": "gardenlet-config-off"}, "data": {"config.yaml": text}}
+    )
+    path = "/apis/apps/v1/namespaces/garden/deployments/gardenlet"
+    volume = {"name": "gardenlet-config", "configMap": {"name": "gardenlet-config-off"}}
+    patch = {"spec": {"template": {"spec": {"volumes": [volume]}}}}
+    seed_world.admin.request("PATCH", path, patch, "application/strategic-merge-patch+json")
+    seed_world.until(lambda: seed_world.policy() is None, "no registration")
