@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from tests.charts.world import LEASE, MANAGED, World, merged
+from tests.controlplane.errors import ApiError
 from tests.helm import PRESETS, render
 from tests.load import Load
 from tests.seed import ROOT, collection
@@ -15,7 +17,10 @@ from tests.seed import ROOT, collection
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.node.pod import Pod
+
 GATE_ON = f"--set-file=gardenletDocument={ROOT / 'config' / 'gardenlet.yaml'}"
+COMPONENT = "app.kubernetes.io/component"
 EVERYTHING = {"monitoring": {"enabled": True}, "verticalPodAutoscaler": {"enabled": True}}
 
 
@@ -65,6 +70,14 @@ def named(name: str) -> dict[str, Any]:
     return {"name": name, "namespace": "garden"}
 
 
+def servers(world: World) -> list[Pod]:
+    return [pod for pod in world.running() if pod.manifest["metadata"]["labels"][COMPONENT] == "server"]
+
+
+def eviction(pod: Pod) -> dict[str, Any]:
+    return {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": named(pod.name)}
+
+
 def protected(world: World) -> None:
     """Wait for Fail, and see that a pod gets its profile, and one with the skip label does not."""
     world.until(lambda: world.policy() == "Fail", "Fail")
@@ -112,9 +125,9 @@ def test_high_security_answers_the_api_server_alone(seed_world: World) -> None:
     seed_world.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": secret})
     seed_world.install("high-security", GATE_ON)
     protected(seed_world)
-    server = seed_world.node.of(**{"app.kubernetes.io/component": "server"})[0]
+    server = seed_world.node.of(**{COMPONENT: "server"})[0]
     page = seed_world.node.page(server, 8080, "/metrics")[1]
-    assert 'rejected_requests_total{cause="client"}' in page or "seccomp_reconciler_admission" in page
+    assert "seccomp_reconciler_admission_reviews_total" in page
 
 
 def test_another_client_certificate_reaches_no_review_and_fail_is_never_reached(seed_world: World) -> None:
@@ -142,7 +155,31 @@ def test_gardener_resource_manager_answers_where_it_is_the_backend(seed_world: W
     server_of_gardener(seed_world)
     seed_world.install("gardener-resource-manager", GATE_ON)
     protected(seed_world)
-    assert seed_world.node.of(**{"app.kubernetes.io/component": "server"}) == []
+    assert seed_world.node.of(**{COMPONENT: "server"}) == []
+
+
+def test_a_drain_takes_one_server_at_a_time(seed_world: World) -> None:
+    seed_world.install("standalone", GATE_ON)
+    protected(seed_world)
+    budget = "/apis/policy/v1/namespaces/garden/poddisruptionbudgets/seccomp-reconciler-server"
+    seed_world.until(lambda: seed_world.get(budget)["status"].get("disruptionsAllowed") == 1, "a budget")
+    first, second = servers(seed_world)
+    seed_world.admin.request("POST", f"{first.path}/eviction", eviction(first))
+    with pytest.raises(ApiError) as refused:
+        seed_world.admin.request("POST", f"{second.path}/eviction", eviction(second))
+    assert refused.value.status == HTTPStatus.TOO_MANY_REQUESTS
+    seed_world.until(lambda: seed_world.get(budget)["status"]["disruptionsAllowed"] == 1, "another server")
+    assert seed_world.policy() == "Fail"
+
+
+def test_the_servers_have_no_token(seed_world: World) -> None:
+    seed_world.install("standalone", GATE_ON)
+    seed_world.until(lambda: len(servers(seed_world)) == 2, "two servers")
+    for pod in servers(seed_world):
+        # As admitted: here the API server adds tokens wherever nobody says that it must not.
+        assert [volume["name"] for volume in pod.manifest["spec"]["volumes"]] == ["tls"]
+    for pod in seed_world.node.of(**{COMPONENT: "reconciler"}):
+        assert any(volume["name"].startswith("kube-api-access-") for volume in pod.manifest["spec"]["volumes"])
 
 
 def test_an_upgrade_under_load_fails_no_pod_and_misses_none(seed_world: World) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import kustomize
+from tests.charts.test_install import protected, server_of_gardener
 from tests.charts.test_sidecar_render import fixture, overlay
 from tests.charts.world import LEASE, World
 
@@ -84,6 +85,16 @@ def test_a_sidecar_that_is_killed_starts_again_and_gardenlet_goes_on(
     assert [pod.container("gardenlet").restarts for pod in pods] == [0, 0]
     # The new processes know of no proof: down first, and up again by proofs.
     seed_world.until(lambda: seed_world.policy() == "Fail" and leader(seed_world), "Fail")
+
+
+def test_the_sidecar_alone_needs_no_pod_of_ours_where_gardener_resource_manager_answers(
+    seed_world: World, tmp_path: Path
+) -> None:
+    server_of_gardener(seed_world)
+    seed_world.install("sidecar")
+    install_gardenlet(seed_world, tmp_path, "plain")
+    protected(seed_world)
+    assert seed_world.running() == []
 
 
 def test_before_the_chart_is_there_the_sidecar_waits_and_gardenlet_is_ready(seed_world: World, tmp_path: Path) -> None:
