@@ -34,8 +34,9 @@ def cli() -> None:
 
     The feature gate DefaultSeccompProfile of a GardenletConfiguration decides: on, and the
     MutatingWebhookConfiguration stands; off, and it does not. Start with `check-config` and `render`, which need no
-    cluster; then `diff`; then `reconcile` (once, for a Job) or `run` (for ever, for a sidecar). `serve` answers the
-    webhook, `prove` asks the API server whether a pod really gets its profile, `status` shows everything on one screen.
+    cluster; then `diff`; then `reconcile` (once, for a Job) or `run` (for ever: a Deployment or a sidecar). `serve`
+    answers the webhook, `prove` asks the API server whether a pod really gets its profile, `status` shows everything on
+    one screen.
 
     Every option can be given by the environment: SECCOMP_RECONCILER_RUN_LOG_LEVEL=debug is `run --log-level debug`.
     """

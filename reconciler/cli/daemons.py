@@ -29,12 +29,12 @@ from reconciler.cli.options import EXIT_CODES, Options, cluster_options, log_opt
 )
 @log_options
 def run(log_level: str, log_format: str, bind_address: str, status_port: int, **options: Any) -> None:  # noqa: ANN401 - likewise
-    """Keep the cluster matching, for ever: for a sidecar of gardenlet.
+    """Keep the cluster matching, for ever: in a Deployment, or as a sidecar of gardenlet.
 
     Follows the configuration, the settings, the CA and the registration itself. Of several, the one that holds the
     Lease writes. SIGTERM ends it within two seconds; the registration stays. An unreadable configuration changes
-    nothing: the last good one stays in force. /readyz never depends on the webhook: a sidecar must not make gardenlet
-    unready.
+    nothing: the last good one stays in force, and the first good settings are waited for. /readyz never depends on the
+    webhook: a sidecar must not make gardenlet unready.
     """
     from reconciler import settings  # noqa: PLC0415 - heavy, and not every command needs it
     from reconciler.controller import running  # noqa: PLC0415 - imports kubernetes

@@ -24,8 +24,9 @@ Exit codes:
   69  the API server could not be reached until the deadline
   70  a defect of this program
   73  an object of our name exists and is not ours
-  75  another writer or a finalizer was in the way, or the path is not proved: try again later
+  75  another writer or a finalizer was in the way, or it is not proved or not well: try again later
   77  forbidden; the message names the rule that is missing
+  130, 143  ended by SIGINT, SIGTERM
 """
 
 OUTPUT = click.option(

@@ -96,7 +96,7 @@ class Metrics:
         self.configuration_errors: Final = {one: unreadable.labels(one.value) for one in Input}
         lasting = self._gauge(
             "configuration_unreadable",
-            "1 while the last reading failed and the last good one stays.",
+            "1 while the last reading failed: the last good one stays, or nothing is done where there is none.",
             input=tuple(Input),
         )
         self.configuration_unreadable: Final = {one: lasting.labels(one.value) for one in Input}

@@ -30,6 +30,7 @@ def test_the_readme_installs_it(seed_world: World, tmp_path: Path, number: int) 
     chart = tmp_path / "gardenlet"
     (chart / "templates").mkdir(parents=True)
     (chart / "Chart.yaml").write_text("apiVersion: v2\nname: gardenlet\nversion: 0.0.1\n")
+    (chart / "values.yaml").write_text("{}")
     (chart / "templates" / "all.yaml").write_text(yaml.safe_dump_all(others))
     if number == 1:
         seed_world.create(*others)  # gardenlet is there already, and nobody changes it
@@ -40,6 +41,7 @@ def test_the_readme_installs_it(seed_world: World, tmp_path: Path, number: int) 
         "IMAGE": "seccomp-reconciler",
         "TAG": "0.1.0",
         "GARDENLET_CHART": str(chart),
+        "GARDENLET_VALUES": str(chart / "values.yaml"),
     }
     done = subprocess.run(
         ["bash", "-eu", "-c", BLOCKS[number]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -738,7 +738,8 @@ def test_cleanup_can_be_left_out() -> None:
         ("standalone", ["settings.leaderElection.enabled=false"], "nobody would decide who writes"),
         ("standalone", ["settings.proof.namespace=garden"], "quota of no pods would be put there"),
         ("sidecar", ["sidecar.namespace=else"], "mounts ConfigMaps of its own namespace only.*--namespace else"),
-        ("standalone", ["cleanup.upgradePauseSeconds=60"], r"60, shorter than cleanup.timeoutSeconds \(120\)"),
+        ("standalone", ["settings.registration.ramp=Never"], "Never goes with Fail alone"),
+        ("standalone", ["cleanup.upgradePauseSeconds=60"], r"60, less than twice cleanup.timeoutSeconds \(120\)"),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_do(preset: str, changes: list[str], words: str) -> None:
