@@ -155,7 +155,8 @@ class Cleanup:
         if observed is not None and not _is_our_lease(observed):
             return
         if not self._is_paused(observed):
-            observed = await pause.written(self._cluster, self._settings.leader_election, self._wanted, observed)
+            wanted = self._beside(pausing.of(annotations_of(observed), now=time.time()))
+            observed = await pause.written(self._cluster, self._settings.leader_election, wanted, observed)
             self._view = self._view.saw(observed, at=self._clock())
         # A renewal is bound to the version that it was planned on: the next one tells that its writer has seen it.
         written = self._view.record
@@ -166,6 +167,12 @@ class Cleanup:
         self.waits_for = ""
         if self._view.record is None:
             raise ConflictError(f"{self._lease}: removed by somebody while the pause was to be seen")
+
+    def _beside(self, standing: Pause | None) -> Pause:
+        """Return the pause that is wanted; where somebody's own lasts longer, with its end and its reason."""
+        if standing is None or standing.until <= self._wanted.until:
+            return self._wanted
+        return Pause(standing.until, standing.reason, Mode.REMOVE)
 
     def _is_paused(self, observed: Manifest | None) -> bool:
         """Return whether a pause stands that removes, and lasts for about as long as the one that is wanted."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
@@ -18,6 +18,8 @@ from reconciler.settings import ReconcilerConfiguration, parse
 from reconciler.sources import Source
 from reconciler.telemetry.health import Health
 from reconciler.telemetry.metrics import Input, Metrics
+
+_LOOK_SECONDS: Final = 2.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -88,13 +90,19 @@ async def _first(
     source: Source, adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration], report: Report
 ) -> ReconcilerConfiguration:
     """Return the first good settings: a process that ended without them would make gardenlet's pod unready."""
-    try:
-        return adapt(parse(await source.read(), origin=source.origin))
-    except ReconcilerError as error:
-        _complain(error, report, kept="nothing: waiting")
-        complaint = str(error)
-    async with aclosing(_settings(source, adapt, None, report, complaint)) as newer:
-        return await anext(newer)
+    complaint = ""
+    while True:
+        try:
+            found = adapt(parse(await source.read(), origin=source.origin))
+        except ReconcilerError as error:
+            if str(error) != complaint:
+                complaint = str(error)
+                _complain(error, report, kept="nothing: waiting")
+        else:
+            report.metrics.configuration_unreadable[Input.SETTINGS].set(False)
+            return found
+        # Looked at again and again: an error of the disk passes without any change of the file.
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _complain(error: ReconcilerError, report: Report, *, kept: str) -> None:
@@ -106,11 +114,11 @@ def _complain(error: ReconcilerError, report: Report, *, kept: str) -> None:
 async def _settings(
     source: Source,
     adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration],
-    current: ReconcilerConfiguration | None,
+    current: ReconcilerConfiguration,
     report: Report,
-    complaint: str = "",
 ) -> AsyncGenerator[ReconcilerConfiguration, None]:
-    """Yield each new and good version of the settings; `complaint` is what was said of them last."""
+    """Yield each new and good version of the settings."""
+    complaint = ""
     async with aclosing(source.changes()) as changes:
         async for _ in changes:
             try:
@@ -118,7 +126,7 @@ async def _settings(
             except ReconcilerError as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    _complain(error, report, kept="last good" if current else "nothing: waiting")
+                    _complain(error, report, kept="last good")
                 continue
             complaint = ""
             report.metrics.configuration_unreadable[Input.SETTINGS].set(False)

@@ -207,6 +207,23 @@ def test_an_upgrade_that_takes_the_server_away_takes_the_registration_first(seed
     protected(seed_world)
 
 
+def test_an_upgrade_that_takes_the_last_reconciler_away_takes_the_registration_first(seed_world: World) -> None:
+    server_of_gardener(seed_world)
+    seed_world.install("gardener-resource-manager", GATE_ON)
+    protected(seed_world)
+    values = {"reconciler": {"enabled": False}, "cleanup": {"timeoutSeconds": 30}}
+    seed_world.install("gardener-resource-manager", values=values)
+    assert seed_world.policy() is None
+
+
+def test_another_name_is_refused_while_the_old_registration_stands(seed_world: World) -> None:
+    seed_world.install("standalone", GATE_ON)
+    protected(seed_world)
+    with pytest.raises(AssertionError, match="cleanup --leave-paused"):
+        seed_world.install("standalone", GATE_ON, values={"settings": {"registration": {"name": "zz-another"}}})
+    assert seed_world.policy() == "Fail"
+
+
 def test_uninstalling_under_load_fails_no_pod(seed_world: World) -> None:
     seed_world.install("standalone", GATE_ON)
     protected(seed_world)

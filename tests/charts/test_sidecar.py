@@ -107,6 +107,26 @@ def test_before_the_chart_is_there_the_sidecar_waits_and_gardenlet_is_ready(seed
     assert [one.restarts for pod in pods for one in pod.containers] == [0, 0, 0, 0]
 
 
+def test_an_uninstall_before_the_sidecar_is_out_ends_with_its_name_and_all_stays_paused(
+    seed_world: World, tmp_path: Path
+) -> None:
+    seed_world.install("own-server", values={**WITHOUT_JOB, "cleanup": {"timeoutSeconds": 30}})
+    install_gardenlet(seed_world, tmp_path, "plain")
+    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    holder = leader(seed_world)
+    with pytest.raises(AssertionError, match="seccomp-reconciler-cleanup-end"):
+        seed_world.uninstall("--timeout=45s")
+    assert seed_world.policy() is None
+    assert "seccomp-reconciler.gardener.cloud/pause" in str(seed_world.get(LEASE)["metadata"]["annotations"])
+    assert holder in seed_world.node.logs()
+    seed_world.pod_of_gardener()
+    seed_world.admin.request("DELETE", "/apis/apps/v1/namespaces/garden/deployments/gardenlet")
+    seed_world.until(lambda: gardenlets(seed_world) == [], "no gardenlet")
+    done = seed_world.command("cleanup")
+    assert done.returncode == 0, done.stderr
+    assert seed_world.get(LEASE) is None
+
+
 def test_gardenlets_own_gate_is_followed(seed_world: World, tmp_path: Path) -> None:
     seed_world.install("own-server", values=WITHOUT_JOB)
     install_gardenlet(seed_world, tmp_path, "plain")

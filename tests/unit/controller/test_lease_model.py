@@ -204,6 +204,7 @@ class Election(RuleBasedStateMachine):
             candidate.request = Request(candidate.view.observed, released(wall=WALL + self.now))
 
     @precondition(lambda self: self.world.store.lease is not None)
+    @precondition(lambda self: self.is_told)
     @rule(index=CANDIDATES, offset=st.floats(-1e6, 1e6))
     def a_candidate_is_killed_and_another_started(self, index: int, offset: float) -> None:
         self.a_write_is_given_up(index)
@@ -222,6 +223,16 @@ class Election(RuleBasedStateMachine):
             self.world.store.lease = None
         else:
             self.world.store.change({})
+
+    @property
+    def is_told(self) -> bool:
+        """Whether who starts now can know how long to wait: not while the leader has not put back a damaged Lease.
+
+        Where all have the same times, who starts waits long enough; a leader with longer ones nobody could tell of.
+        """
+        lease = self.world.store.lease
+        is_readable = lease is not None and isinstance(lease["spec"].get("holderIdentity"), str)
+        return is_readable or not any(one.leads(self.now) for one in self.world.candidates)
 
     @property
     def is_quiet(self) -> bool:
