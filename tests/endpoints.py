@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import threading
 from typing import TYPE_CHECKING, Self
+
+from tests.relay import relay
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,18 +49,8 @@ class Endpoints:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ports = self.ports
-        try:
-            upstream, onward = await asyncio.open_connection("127.0.0.1", ports[next(self._turn) % len(ports)])
-        except (OSError, ZeroDivisionError):
+        if not ports:
             writer.close()
             return
-        await asyncio.gather(_copy(reader, onward), _copy(upstream, writer))
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while part := await reader.read(65536):
-            writer.write(part)
-            await writer.drain()
-    with contextlib.suppress(OSError):
-        writer.close()
+        port = ports[next(self._turn) % len(ports)]
+        await relay(reader, writer, asyncio.open_connection("127.0.0.1", port))

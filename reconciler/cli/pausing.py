@@ -81,12 +81,13 @@ async def _written(
 ) -> bool:
     """Write the pause (None: remove it) on the Lease; returns whether it is in force, or whether there was one."""
     from reconciler.controller import pause  # noqa: PLC0415 - imports kubernetes
+    from reconciler.controller.leadership import lease_of  # noqa: PLC0415 - likewise
     from reconciler.controller.lease import annotations_of  # noqa: PLC0415 - likewise
     from reconciler.registration import pausing  # noqa: PLC0415 - heavy
 
     election = settings.leader_election
     async with options.cluster(settings) as cluster:
-        lease = await cluster.get(pause.target_of(election))
+        lease = await cluster.get(lease_of(election))
         if lease is None and chosen is None:
             return False
         await pause.written(cluster, election, chosen, lease)

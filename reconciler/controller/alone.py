@@ -7,7 +7,8 @@ from typing import Final, NoReturn
 
 import structlog
 
-from reconciler.cluster import LEASES, Cluster, Target
+from reconciler.cluster import Cluster
+from reconciler.controller.leadership import lease_of
 from reconciler.controller.lease import annotations_of
 from reconciler.errors import ForbiddenError, ReconcilerError
 from reconciler.settings import LeaderElection
@@ -63,7 +64,7 @@ async def read_annotations(cluster: Cluster, settings: LeaderElection) -> Mappin
     needed then, and no pause is known.
     """
     try:
-        return annotations_of(await cluster.get(Target(LEASES, settings.name, settings.namespace)))
+        return annotations_of(await cluster.get(lease_of(settings)))
     except ForbiddenError as error:
         if settings.enabled:
             raise

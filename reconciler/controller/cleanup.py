@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from reconciler.cluster import Cluster, Target
 from reconciler.controller import pause, trust
-from reconciler.controller.leadership import monotonic
+from reconciler.controller.leadership import lease_of, monotonic
 from reconciler.controller.lease import Step, Terms, View, annotations_of
 from reconciler.controller.reconcile import foreign, reconcile, target_of
 from reconciler.errors import ConflictError
@@ -69,7 +69,7 @@ class Cleanup:
         self._clock = clock
         self.waits_for = ""
         self._found: dict[Target, Removal] = {}
-        self._lease = pause.target_of(settings.leader_election)
+        self._lease = lease_of(settings.leader_election)
         self._registration = target_of(settings.registration)
         own = settings.registration.ca.self_signed
         self._secrets = () if own is None else trust.targets(own)

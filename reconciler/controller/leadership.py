@@ -53,6 +53,11 @@ def new_identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
 
 
+def lease_of(settings: LeaderElection) -> Target:
+    """Return the Lease."""
+    return Target(LEASES, settings.name, settings.namespace)
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What was last said to the log and the caller: `term` is 0 while we do not lead."""
@@ -71,7 +76,7 @@ class Leadership:
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
-        self._target = Target(LEASES, settings.name, settings.namespace)
+        self._target = lease_of(settings)
         self._view = View(Terms(identity, settings.lease_duration_seconds, settings.renew_deadline_seconds))
         self._is_current = False  # whether what we know is the answer to our own last write
         self._has_sent = False

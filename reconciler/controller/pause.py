@@ -1,16 +1,12 @@
 """A pause is written on the Lease, which is made where there is none: anybody who leads or wants to reads it there."""
 
-from reconciler.cluster import LEASES, Cluster, Target
+from reconciler.cluster import Cluster
+from reconciler.controller.leadership import lease_of
 from reconciler.errors import ConflictError, RejectedError
 from reconciler.registration import pausing
 from reconciler.registration.identity import MANAGED_BY, MANAGED_BY_LABEL, Manifest
 from reconciler.registration.pausing import Pause
 from reconciler.settings import LeaderElection
-
-
-def target_of(election: LeaderElection) -> Target:
-    """Return the Lease."""
-    return Target(LEASES, election.name, election.namespace)
 
 
 async def written(
@@ -20,7 +16,7 @@ async def written(
 
     ConflictError where it came or went meanwhile. That it changed is no harm: its leader renews it all the time.
     """
-    target = target_of(election)
+    target = lease_of(election)
     annotations = pausing.annotations(pause)
     if observed is not None:
         try:

@@ -56,16 +56,14 @@ async def run(source: Source, options: Options) -> NoReturn:
         options.bind_address, options.status_port, metrics, alive=current.trouble, not_well=report.not_well
     ) as health:
         log.info("run.listening", status_port=health.port)
-        settings = await _first(source, options.adapt, report)
-        await _loops(source, options, settings, report, current)
+        await _loops(_Settings(source, options.adapt, report), options, report, current)
 
 
-async def _loops(
-    source: Source, options: Options, settings: ReconcilerConfiguration, report: Report, current: _Current
-) -> NoReturn:
+async def _loops(inputs: "_Settings", options: Options, report: Report, current: _Current) -> NoReturn:
     known = Known()
     identity = new_identity()
-    async with aclosing(_settings(source, options.adapt, settings, report)) as newer:
+    settings = await inputs.first()
+    async with aclosing(inputs.newer()) as newer:
         while True:
             async with options.connect(settings) as cluster:
                 report.announcer = Announcer(cluster, settings.registration.name, identity)
@@ -86,54 +84,56 @@ async def _loops(
                 settings, known = _carry(settings, changed.result(), loop.known)
 
 
-async def _first(
-    source: Source, adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration], report: Report
-) -> ReconcilerConfiguration:
-    """Return the first good settings: a process that ended without them would make gardenlet's pod unready."""
-    complaint = ""
-    while True:
+class _Settings:
+    """The settings as they were last good; why they cannot be read is said once for each new reason."""
+
+    def __init__(
+        self, source: Source, adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration], report: Report
+    ) -> None:
+        self._source = source
+        self._adapt = adapt
+        self._metrics = report.metrics
+        self._good: ReconcilerConfiguration | None = None
+        self._complaint = ""
+
+    async def first(self) -> ReconcilerConfiguration:
+        """Return the first good ones: a process that ended without them would make gardenlet's pod unready.
+
+        They are looked at again and again: an error of the disk passes without any change of the file.
+        """
+        while True:
+            found = await self._read()
+            if found is not None:
+                return found
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def newer(self) -> AsyncGenerator[ReconcilerConfiguration, None]:
+        """Yield each new and good version."""
+        async with aclosing(self._source.changes()) as changes:
+            async for _ in changes:
+                if (found := await self._read()) is not None:
+                    log.info("settings.changed", origin=self._source.origin)
+                    yield found
+
+    async def _read(self) -> ReconcilerConfiguration | None:
+        """Return the settings where they are good and new."""
+        unreadable = self._metrics.configuration_unreadable[Input.SETTINGS]
         try:
-            found = adapt(parse(await source.read(), origin=source.origin))
+            found = self._adapt(parse(await self._source.read(), origin=self._source.origin))
         except ReconcilerError as error:
-            if str(error) != complaint:
-                complaint = str(error)
-                _complain(error, report, kept="nothing: waiting")
-        else:
-            report.metrics.configuration_unreadable[Input.SETTINGS].set(False)
-            return found
-        # Looked at again and again: an error of the disk passes without any change of the file.
-        await asyncio.sleep(_LOOK_SECONDS)
-
-
-def _complain(error: ReconcilerError, report: Report, *, kept: str) -> None:
-    report.metrics.configuration_errors[Input.SETTINGS].inc()
-    report.metrics.configuration_unreadable[Input.SETTINGS].set(True)
-    log.error("settings.invalid", error=str(error), kept=kept)
-
-
-async def _settings(
-    source: Source,
-    adapt: Callable[[ReconcilerConfiguration], ReconcilerConfiguration],
-    current: ReconcilerConfiguration,
-    report: Report,
-) -> AsyncGenerator[ReconcilerConfiguration, None]:
-    """Yield each new and good version of the settings."""
-    complaint = ""
-    async with aclosing(source.changes()) as changes:
-        async for _ in changes:
-            try:
-                newer = adapt(parse(await source.read(), origin=source.origin))
-            except ReconcilerError as error:
-                if str(error) != complaint:
-                    complaint = str(error)
-                    _complain(error, report, kept="last good")
-                continue
-            complaint = ""
-            report.metrics.configuration_unreadable[Input.SETTINGS].set(False)
-            if newer != current:
-                current = newer
-                log.info("settings.changed", origin=source.origin)
-                yield newer
+            unreadable.set(True)
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                self._metrics.configuration_errors[Input.SETTINGS].inc()
+                kept = "nothing: waiting" if self._good is None else "last good"
+                log.error("settings.invalid", error=self._complaint, kept=kept)  # noqa: TRY400 - the message is the point
+            return None
+        self._complaint = ""
+        unreadable.set(False)
+        if found == self._good:
+            return None
+        self._good = found
+        return found
 
 
 def _carry(

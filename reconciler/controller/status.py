@@ -6,10 +6,11 @@ from enum import StrEnum
 
 from reconciler.certificates.authority import read, signed
 from reconciler.certificates.rotation import Facts, next_step
-from reconciler.cluster import LEASES, Cluster, Target
+from reconciler.cluster import Cluster
 from reconciler.controller import inputs, observing, trust
 from reconciler.controller.failure_policy import Policy
 from reconciler.controller.keeping import standing_bundle
+from reconciler.controller.leadership import lease_of
 from reconciler.controller.lease import annotations_of
 from reconciler.controller.proof import Proof, Way, prove
 from reconciler.controller.reconcile import target_of
@@ -97,7 +98,7 @@ async def look(cluster: Cluster, settings: ReconcilerConfiguration) -> Seen:
         troubles["twin"] = str(error)
     election = settings.leader_election
     try:
-        lease = await cluster.get(Target(LEASES, election.name, election.namespace))
+        lease = await cluster.get(lease_of(election))
         pause = pausing.of(annotations_of(lease), now=time.time())
     except ReconcilerError as error:
         troubles["pause"] = str(error)

@@ -28,6 +28,13 @@ def install_gardenlet(world: World, folder: Path, variant: str) -> None:
     world.create(*(dict(one) for one in built if one["kind"] != "PriorityClass"))
 
 
+def at_fail(world: World, folder: Path, variant: str) -> None:
+    """The chart, then gardenlet with the sidecar, which brings the registration to Fail."""
+    world.install("own-server", values=WITHOUT_JOB)
+    install_gardenlet(world, folder, variant)
+    world.until(lambda: world.policy() == "Fail", "Fail")
+
+
 def gardenlets(world: World) -> list[Pod]:
     pods = world.node.of(role="gardenlet")
     return [pod for pod in pods if not pod.manifest["metadata"].get("deletionTimestamp")]
@@ -48,9 +55,7 @@ def leader(world: World) -> str:
 def test_two_sidecars_protect_the_seed_and_the_next_one_leads_when_a_pod_goes(
     seed_world: World, tmp_path: Path, variant: str
 ) -> None:
-    seed_world.install("own-server", values=WITHOUT_JOB)
-    install_gardenlet(seed_world, tmp_path, variant)
-    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    at_fail(seed_world, tmp_path, variant)
     assert seed_world.pod_of_gardener()["spec"]["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
     seed_world.until(lambda: all_ready(seed_world), "both gardenlets ready")
     first = leader(seed_world)
@@ -73,9 +78,7 @@ def test_two_sidecars_protect_the_seed_and_the_next_one_leads_when_a_pod_goes(
 def test_a_sidecar_that_is_killed_starts_again_and_gardenlet_goes_on(
     seed_world: World, tmp_path: Path, variant: str
 ) -> None:
-    seed_world.install("own-server", values=WITHOUT_JOB)
-    install_gardenlet(seed_world, tmp_path, variant)
-    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    at_fail(seed_world, tmp_path, variant)
     seed_world.until(lambda: all_ready(seed_world), "both gardenlets ready")
     pods = gardenlets(seed_world)
     for pod in pods:
@@ -128,9 +131,7 @@ def test_an_uninstall_before_the_sidecar_is_out_ends_with_its_name_and_all_stays
 
 
 def test_gardenlets_own_gate_is_followed(seed_world: World, tmp_path: Path) -> None:
-    seed_world.install("own-server", values=WITHOUT_JOB)
-    install_gardenlet(seed_world, tmp_path, "plain")
-    seed_world.until(lambda: seed_world.policy() == "Fail", "Fail")
+    at_fail(seed_world, tmp_path, "plain")
     # A new ConfigMap and a new revision of the Deployment, as gardenlet's chart makes them.
     off = fixture()["ConfigMap", "gardenlet-config-0a1b2c3d"]
     text = off["data"]["config.yaml"].replace("DefaultSeccompProfile: true", "DefaultSeccompProfile: false")

@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.backoff import Backoff
 from reconciler.cluster import Cluster
+from tests.cluster.enforced import History, House, housed
 from tests.cluster.field import Field, document
 from tests.seed import seed
 
@@ -43,3 +44,26 @@ async def cluster(shared_seed: Seed) -> AsyncIterator[Cluster]:
     """A connection with exactly the documented rights."""
     async with Cluster(kubeconfig=shared_seed.kubeconfig, backoff=QUICK) as connection:
         yield connection
+
+
+@pytest.fixture(scope="module")
+def built(shared_seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A seed at work for the tests of one file."""
+    with housed(shared_seed, tmp_path_factory.mktemp("house")) as house:
+        yield house
+
+
+@pytest.fixture
+def house(built: House) -> Iterator[House]:
+    """It, without a registration, and with a server that answers."""
+    built.clean()
+    built.serve()
+    yield built
+    built.clean()
+
+
+@pytest.fixture
+def history(house: House) -> Iterator[History]:
+    """What the registration was, from now on."""
+    with History(house.seed) as found:
+        yield found

@@ -307,3 +307,11 @@ def housed(stage: Seed, folder: Path) -> Iterator[House]:
 
 def _time_of(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["eventTime"]).timestamp()
+
+
+def enforced(house: House) -> None:
+    """Have it stand at Fail, with nobody running; the policy is Fail for that, which one proof raises."""
+    house.configure(registration={"failurePolicy": "Fail"})
+    done = house.command("reconcile", "--wait", "--timeout", "45")
+    assert done.returncode == 0, done.stderr
+    house.configure()

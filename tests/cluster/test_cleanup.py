@@ -12,7 +12,7 @@ from reconciler.registration import pausing
 from reconciler.registration.pausing import Mode, Pause
 from tests.backend import SECRET
 from tests.cluster.answered import AUTHORITY, remove_secrets
-from tests.cluster.enforced import LEASE, NAME, House, housed, policy_of, until
+from tests.cluster.enforced import LEASE, NAME, House, policy_of, until
 from tests.cluster.killing import deadly
 from tests.cluster.rights import Right, account, documented
 from tests.load import Load
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from tests.seed import Seed
 
 # Short clocks: what ends is waited for.
 ELECTION = {"leaseDuration": "2s", "renewDeadline": "1s", "retryPeriod": "200ms"}
@@ -32,12 +31,6 @@ SECRETS = ("secret/seccomp-reconciler-ca in namespace garden", "secret/seccomp-r
 HELD = "lease/seccomp-reconciler in namespace garden"
 REMOVED = [f"removed {one}" for one in (REGISTERED, *SECRETS, HELD)]
 ABSENT = [f"absent {one}" for one in (REGISTERED, *SECRETS, HELD)]
-
-
-@pytest.fixture(scope="module")
-def built(shared_seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(shared_seed, tmp_path_factory.mktemp("house")) as house:
-        yield house
 
 
 @pytest.fixture

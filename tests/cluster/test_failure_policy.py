@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster.answered import AUTHORITY
-from tests.cluster.enforced import EVENTS, LEASE, NAME, History, House, housed, policy_of, until
+from tests.cluster.enforced import EVENTS, LEASE, NAME, History, House, enforced, policy_of, until
 from tests.controlplane.errors import ApiError
 from tests.seed import JSON_PATCH, MERGE_PATCH, REGISTRATION
 
@@ -17,39 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from reconciler.registration.memory import Window
-    from tests.seed import Seed
 
 # A proof that a test waits for after a change of its own.
 ROUNDED_SECONDS = 1.0
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/garden/endpointslices"
-
-
-@pytest.fixture(scope="module")
-def built(shared_seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(shared_seed, tmp_path_factory.mktemp("house")) as house:
-        yield house
-
-
-@pytest.fixture
-def house(built: House) -> Iterator[House]:
-    built.clean()
-    built.serve()
-    yield built
-    built.clean()
-
-
-@pytest.fixture
-def history(house: House) -> Iterator[History]:
-    with History(house.seed) as found:
-        yield found
-
-
-def enforced(house: House) -> None:
-    """Have it stand at Fail, with nobody running; the policy is Fail for that, which one proof raises."""
-    house.configure(registration={"failurePolicy": "Fail"})
-    done = house.command("reconcile", "--wait", "--timeout", "45")
-    assert done.returncode == 0, done.stderr
-    house.configure()
 
 
 def test_from_absent_to_ignore_to_fail_by_proofs_and_everything_says_so(house: House, history: History) -> None:

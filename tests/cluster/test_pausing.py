@@ -11,36 +11,14 @@ import pytest
 
 from reconciler import timestamps
 from reconciler.registration import pausing
-from tests.cluster.enforced import LEASE, History, House, housed, policy_of, until
+from tests.cluster.enforced import LEASE, History, House, policy_of, until
 from tests.seed import JSON_PATCH, REGISTRATION
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
 
-    from tests.seed import Seed
 
 REASON = "node image rollout"
-
-
-@pytest.fixture(scope="module")
-def built(shared_seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(shared_seed, tmp_path_factory.mktemp("house")) as house:
-        yield house
-
-
-@pytest.fixture
-def house(built: House) -> Iterator[House]:
-    built.clean()
-    built.serve()
-    yield built
-    built.clean()
-
-
-@pytest.fixture
-def history(house: House) -> Iterator[History]:
-    with History(house.seed) as found:
-        yield found
 
 
 def pause(house: House, *arguments: str, seconds: str = "10m") -> subprocess.CompletedProcess[str]:

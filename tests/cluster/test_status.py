@@ -5,42 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
-
-from tests.cluster.enforced import LEASE, NAME, House, housed, policy_of, until
+from tests.cluster.enforced import LEASE, NAME, House, enforced, policy_of, until
 from tests.cluster.field import document
 from tests.cluster.rights import account, given
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.seed import Seed
-
 ORDER = ("GateEnabled", "Registered", "Proved", "Enforced", "CertificatesValid", "NoTwin", "NotPaused")
-
-
-@pytest.fixture(scope="module")
-def built(shared_seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(shared_seed, tmp_path_factory.mktemp("house")) as house:
-        yield house
-
-
-@pytest.fixture
-def house(built: House) -> Iterator[House]:
-    built.clean()
-    built.serve()
-    yield built
-    built.clean()
-
-
-def enforced(house: House) -> None:
-    """Have it stand at Fail, with nobody running."""
-    house.configure(registration={"failurePolicy": "Fail"})
-    done = house.command("reconcile", "--wait", "--timeout", "45")
-    assert done.returncode == 0, done.stderr
-    house.configure()
 
 
 def conditions(found: dict[str, Any]) -> dict[str, str]:

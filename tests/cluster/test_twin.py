@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.enforced import History, House, housed, policy_of, until
+from tests.cluster.enforced import History, House, policy_of, until
 from tests.foreign import ForeignServer
 from tests.seed import COLLECTION
 
@@ -54,26 +54,6 @@ OTHER = {
     "failurePolicy": "Ignore",
     "objectSelector": {"matchLabels": {"token-invalidator.resources.gardener.cloud/consider": "true"}},
 }
-
-
-@pytest.fixture(scope="module")
-def built(shared_seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(shared_seed, tmp_path_factory.mktemp("house")) as house:
-        yield house
-
-
-@pytest.fixture
-def house(built: House) -> Iterator[House]:
-    built.clean()
-    built.serve()
-    yield built
-    built.clean()
-
-
-@pytest.fixture
-def history(house: House) -> Iterator[History]:
-    with History(house.seed) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

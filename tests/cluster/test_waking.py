@@ -25,7 +25,7 @@ from reconciler.registration.memory import State
 from reconciler.telemetry.metrics import Metrics
 from tests.backend import pod, profile_of
 from tests.cluster.answered import remove_secrets
-from tests.cluster.enforced import NAME, PODS, History, House, housed, until
+from tests.cluster.enforced import NAME, PODS, History, House, until
 from tests.controlplane.errors import ApiError
 
 if TYPE_CHECKING:
@@ -33,17 +33,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from reconciler.settings import ReconcilerConfiguration
-    from tests.seed import Seed
 
 SHORT = {"authorityLifetime": "12s", "servingLifetime": "4s", "propagation": "1s", "overlap": "2s"}
 SLEPT_SECONDS = 400 * 24 * 3600.0  # an authority lives a year
 REGISTRATION = ("patch", "mutatingwebhookconfigurations", NAME)
-
-
-@pytest.fixture(scope="module")
-def built(shared_seed: Seed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(shared_seed, tmp_path_factory.mktemp("house")) as house:
-        yield house
 
 
 @pytest.fixture

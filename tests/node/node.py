@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.controlplane.errors import ApiError
 from tests.node.container import fetch, runnable
 from tests.node.pod import Pod
-from tests.node.relay import relay
+from tests.relay import relay
 from tests.seed import Connection
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.node import namespaces
-from tests.node.relay import relay
+from tests.relay import relay
 
 
 async def hold(directory: Path, api_port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,20 @@ def test_exit_codes(arguments: tuple[str, ...], code: int, words: str) -> None:
     assert words in err
     assert out == ""
     assert "Traceback" not in err
+
+
+def test_sigterm_ends_a_command_with_143(tmp_path: Path) -> None:
+    nobody = {"clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:9"}}], "current-context": "a"}
+    context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
+    kubeconfig = {**nobody, "contexts": [context], "users": [{"name": "a", "user": {"token": "a"}}]}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    arguments = ["--kubeconfig", str(tmp_path / "kubeconfig"), "--gardenlet-config", str(CONFIG / "gardenlet.yaml")]
+    process = subprocess.Popen([PROGRAM, "reconcile", *arguments], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process, process.stderr:
+        assert process.stderr.readline().startswith("retrying in")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
 
 
 def test_render_prints_yaml_and_json_of_the_same() -> None:

@@ -211,6 +211,15 @@ def test_the_mounted_config_map_is_found(found: dict[str, Any], key: str) -> Non
     assert mounted_config_map(found, GARDENLET) == (Target(CONFIG_MAPS, "one", "garden"), key)
 
 
+def test_a_sidecar_with_a_configuration_of_its_own_is_not_asked_before_gardenlet() -> None:
+    found = deployment(["--config=/etc/g/config.yaml"], {"mountPath": "/etc/g"})
+    pod = found["spec"]["template"]["spec"]
+    mounts = [{"name": "ours", "mountPath": "/etc/ours"}]
+    pod["containers"].insert(0, {"name": "sidecar", "args": ["--config=/etc/ours/a"], "volumeMounts": mounts})
+    pod["volumes"].append({"name": "ours", "configMap": {"name": "ours"}})
+    assert mounted_config_map(found, GARDENLET)[0].name == "one"
+
+
 @pytest.mark.parametrize(
     "found",
     [
