@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.enforced import House, Running, housed, until
+from tests.cluster.enforced import House, Running, housed
 from tests.cluster.field import document
+from tests.cluster.patience import until
 from tests.controlplane.plane import ControlPlane
 from tests.promtool import judge
 from tests.seed import ROOT, seed

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.backend import SECRET, SecretVolume, Server, serving, settings_for
+from tests.backend import SECRET, SecretVolume, Server, pod, profile_of, serving, settings_for
+from tests.cluster.patience import until
 from tests.controlplane.servers import free_port
+from tests.seed import MANAGED
 
 if TYPE_CHECKING:
     import subprocess
@@ -45,7 +47,7 @@ class Answered:
 
 @contextmanager
 def answered(field: Field, folder: Path) -> Iterator[Answered]:
-    """Start the server; its certificates are issued, and nothing is registered yet."""
+    """Start the server; its certificates are issued, and nothing is registered, as the API server knows by then."""
     remove_secrets(field)
     port = free_port()
     settings = folder / "reconciler.yaml"
@@ -58,6 +60,8 @@ def answered(field: Field, folder: Path) -> Iterator[Answered]:
     ):
         server.wait_ready()
         field.delete()
+        try_out = f"/api/v1/namespaces/{MANAGED}/pods?dryRun=All"
+        until(lambda: profile_of(field.other.request("POST", try_out, pod("before-all"))) is None)
         yield Answered(field, volume, server, settings)
     remove_secrets(field)
 

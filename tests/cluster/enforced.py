@@ -14,12 +14,13 @@ import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from reconciler.registration import memory
 from tests.backend import SecretVolume, Server, pod, profile_of, serving, settings_for
 from tests.cluster.answered import remove_secrets
 from tests.cluster.field import Field, document
+from tests.cluster.patience import until
 from tests.controlplane.errors import ApiError
 from tests.controlplane.servers import free_port
 from tests.seed import COLLECTION, MANAGED, RUN, Connection, Reconciler, Seed
@@ -36,23 +37,7 @@ LEASE = "/apis/coordination.k8s.io/v1/namespaces/garden/leases/seccomp-reconcile
 EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 PODS = f"/api/v1/namespaces/{MANAGED}/pods"
 NAME = "seccomp-reconciler"
-# Generous: nothing is measured here, and a loaded machine is slow.
-PATIENCE_SECONDS = 45.0
-_POLL_SECONDS = 0.05
 _SERIAL = itertools.count(1)
-
-T = TypeVar("T")
-
-
-def until(
-    fact: Callable[[], T | None], *, seconds: float = PATIENCE_SECONDS, told: Callable[[], object] = lambda: ""
-) -> T:
-    """Return what `fact` says as soon as it is true; looked at often, given up late, with what `told` says then."""
-    end = time.monotonic() + seconds
-    while not (found := fact()):
-        assert time.monotonic() < end, f"it did not happen within {seconds:g} s: {told()}"
-        time.sleep(_POLL_SECONDS)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +239,18 @@ class House:
         created = profile_of(self.field.other.request("POST", PODS, pod(name, **metadata)))
         self._pods.append(name)
         return created
+
+    def refuses(self) -> None:
+        """Wait until pods are refused because of the webhook: the API server may learn of Fail a moment late."""
+
+        def is_refused() -> bool:
+            try:
+                self.field.other.request("POST", f"{PODS}?dryRun=All", pod("refused"))
+            except ApiError as error:
+                return "failed calling webhook" in str(error)
+            return False
+
+        until(is_refused)
 
     def lets_through(self) -> str:
         """Return the name of a pod that came through without a profile, as soon as the API server has learned of it."""

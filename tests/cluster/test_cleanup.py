@@ -12,8 +12,9 @@ from reconciler.registration import pausing
 from reconciler.registration.pausing import Mode, Pause
 from tests.backend import SECRET
 from tests.cluster.answered import AUTHORITY, remove_secrets
-from tests.cluster.enforced import LEASE, NAME, House, policy_of, until
+from tests.cluster.enforced import LEASE, NAME, House, policy_of
 from tests.cluster.killing import deadly
+from tests.cluster.patience import until
 from tests.cluster.rights import Right, account, documented
 from tests.load import Load
 from tests.seed import MERGE_PATCH, REGISTRATION

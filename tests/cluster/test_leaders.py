@@ -21,8 +21,9 @@ from reconciler.registration import drift
 from reconciler.registration.desired import render
 from reconciler.registration.drift import Action
 from reconciler.settings import GardenletConfigurationSource, Registration
-from tests.cluster.enforced import LEASE, History, House, Running, housed, policy_of, until
+from tests.cluster.enforced import LEASE, History, House, Running, housed, policy_of
 from tests.cluster.field import stand
+from tests.cluster.patience import until
 from tests.faults import FaultProxy
 from tests.seed import ROOT, RUN, collection
 from tests.simulators import Opposition, Remediator

@@ -11,7 +11,8 @@ import pytest
 
 from reconciler import timestamps
 from reconciler.registration import pausing
-from tests.cluster.enforced import LEASE, History, House, policy_of, until
+from tests.cluster.enforced import LEASE, History, House, policy_of
+from tests.cluster.patience import until
 from tests.seed import JSON_PATCH, REGISTRATION
 
 if TYPE_CHECKING:

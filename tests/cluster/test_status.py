@@ -7,8 +7,9 @@ import json
 import time
 from typing import Any
 
-from tests.cluster.enforced import LEASE, NAME, House, enforced, policy_of, until
+from tests.cluster.enforced import LEASE, NAME, House, enforced, policy_of
 from tests.cluster.field import document
+from tests.cluster.patience import until
 from tests.cluster.rights import account, given
 
 ORDER = ("GateEnabled", "Registered", "Proved", "Enforced", "CertificatesValid", "NoTwin", "NotPaused")

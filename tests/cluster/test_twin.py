@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.enforced import History, House, policy_of, until
+from tests.cluster.enforced import History, House, policy_of
+from tests.cluster.patience import until
 from tests.foreign import ForeignServer
 from tests.seed import COLLECTION
 

@@ -25,7 +25,8 @@ from reconciler.registration.memory import State
 from reconciler.telemetry.metrics import Metrics
 from tests.backend import pod, profile_of
 from tests.cluster.answered import remove_secrets
-from tests.cluster.enforced import NAME, PODS, History, House, until
+from tests.cluster.enforced import NAME, PODS, History, House
+from tests.cluster.patience import until
 from tests.controlplane.errors import ApiError
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from reconciler.controller.proof import Proof, Verdict
 from reconciler.controller.reconcile import target_of
 from reconciler.settings import Adaptive, FailurePolicy, ReconcilerConfiguration, Registration
 from reconciler.settings import Conflicts as Settings
-from tests.cluster.enforced import EVENTS, LEASE, NAME, History, House, Running, housed, policy_of, until
+from tests.cluster.enforced import EVENTS, LEASE, NAME, History, House, Running, housed, policy_of
 from tests.cluster.field import document
+from tests.cluster.patience import until
 from tests.seed import RUN
 from tests.simulators import (
     CONTROL_PLANE,

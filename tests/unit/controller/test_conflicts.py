@@ -133,6 +133,16 @@ def test_a_write_that_is_no_repair_is_no_conflict(conflicts: Conflicts) -> None:
     assert conflicts.next_repair(ONE) == AT_ONCE
 
 
+def test_the_end_of_a_window_that_is_one_write_too_many_names_a_war(conflicts: Conflicts) -> None:
+    """A repair that waits is never waited for in silence."""
+    for number in range(4):
+        conflicts.repaired(frozenset({Side("aks", str(number))}), now=float(number), writes=2)
+    assert conflicts.next_repair(ONE) == AT_ONCE
+    assert conflicts.repaired(frozenset(), now=9.0) == conflicts.wars == frozenset({Side("aks", "3")})
+    assert conflicts.next_repair(ONE) == 3 + 600
+    assert conflicts.repaired(frozenset(), now=10.0) == frozenset(), "it is named once"
+
+
 def test_a_war_that_is_named_already_is_named_for_all(conflicts: Conflicts) -> None:
     fight(conflicts, 3)
     for number in range(9):
