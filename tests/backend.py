@@ -138,7 +138,8 @@ class Server:
 @contextmanager
 def serving(stage: Stage, folder: Path, *arguments: str, drain_seconds: float = 0.0, port: int = 0) -> Iterator[Server]:
     """Start `serve` on free ports of 127.0.0.1; it is ended on leaving, whatever happened."""
-    ports = (port or free_port(), free_port())
+    first = port or free_port()
+    ports = (first, next(other for other in iter(free_port, None) if other != first))
     argv = [str(PROGRAM), "serve", "--certificates", str(folder), "--bind-address", "127.0.0.1"]
     argv += ["--port", str(ports[0]), "--status-port", str(ports[1]), "--drain-delay", str(drain_seconds), *arguments]
     with stage.process(argv) as process:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PODS = f"/api/v1/namespaces/{MANAGED}/pods"
 _SERIAL = itertools.count(1)
+_THREADS = 4
 
 
 class Stage(Protocol):
@@ -28,7 +29,7 @@ class Stage(Protocol):
 
 
 class Load:
-    """Creates pods from two threads, each as fast as `per_second` allows; a context manager."""
+    """Creates pods from four threads, together at `per_second` where answers are quick; a context manager."""
 
     def __init__(self, stage: Stage, *, per_second: float = 40.0) -> None:
         self.created = 0
@@ -36,10 +37,10 @@ class Load:
         self.refused: list[str] = []
         self.seconds = 0.0
         self._stage = stage
-        self._pause = 2 / per_second
+        self._pause = _THREADS / per_second
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._create, daemon=True) for _ in range(2)]
+        self._threads = [threading.Thread(target=self._create, daemon=True) for _ in range(_THREADS)]
         self._began = 0.0
 
     def __enter__(self) -> Self:

@@ -48,6 +48,7 @@ class Enforcement:
         self.looked_at: float | None = None
         # Since when, and why, pods came through for a while though it stood at Fail: to be remembered.
         self._gap: tuple[float, str] | None = None
+        self._decided_gap: tuple[float, str] | None = None  # the one that the last decision remembers
         self._comes_through = False  # since the last proof pods came through though it stands at Fail: nobody is called
         self._wall = wall
         self._monotonic = monotonic
@@ -57,7 +58,7 @@ class Enforcement:
         """Forget what was seen but `memory`: of another leader's time, a sleep, or what is registered no more."""
         self.knowledge = Knowledge(self._monotonic())
         self.memory, self.looked_at, self.is_asked = memory, None, False
-        self._comes_through, self._gap = False, None
+        self._comes_through, self._gap, self._decided_gap = False, None, None
 
     def saw(self, proof: Proof) -> None:
         """Take a verdict in."""
@@ -94,12 +95,16 @@ class Enforcement:
         clock = Clock(now, self._monotonic())
         decision = failure_policy.decide(recalled, self.knowledge, self.circumstances(observed), self.policy, clock)
         is_lowered = recalled is not None and (recalled.state, decision.memory.state) == (State.FAIL, State.IGNORE)
+        decided = decision.memory
         if is_lowered and self._comes_through:
             good = _last_good(self.knowledge, clock) if self.knowledge.was_ever_proved else seen
-            return replace(decision, memory=decision.memory.reaching_back(good))
-        if self._gap is not None and decision.memory.state is State.FAIL:
-            return replace(decision, memory=decision.memory.opened(*self._gap))
-        return decision
+            decided = decided.reaching_back(good)
+        self._decided_gap = self._gap
+        if self._gap is not None and decided.state is State.FAIL:
+            decided = decided.opened(*self._gap)
+        elif self._gap is not None and is_lowered:
+            decided = decided.reaching_back(self._gap[0])
+        return replace(decision, memory=decided)
 
     def _remembered(self, observed: Manifest | None, on_lease: Memory | None) -> Memory | None:
         """Return what was decided last: of what somebody else stripped off the object, or put there, we know better."""
@@ -139,7 +144,9 @@ class Enforcement:
 
     def wrote(self, decided: Memory) -> None:
         """Note that the registration stands as decided, now; proofs may have come while it was written."""
-        self.memory, self._gap = decided, None
+        self.memory = decided
+        if self._gap == self._decided_gap:
+            self._gap = None
         self.knowledge = self.knowledge.looked(decided, at=self._monotonic())
         self.seen_as_decided()
 

@@ -1,5 +1,6 @@
 """What the loop says: each change once, in the log, as a metric and as an Event; nothing for an idle pass."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -191,8 +192,9 @@ class Report:
         before, self._memory = self._memory, memory
         self.metrics.failure_policy_is(memory.state.value, since=memory.since, flaps=memory.flaps)
         if before is not None:
-            known = set(map(_identity, before.windows))
-            self.metrics.fail_open_windows.inc(sum(1 for window in memory.windows if _identity(window) not in known))
+            # Two may look the same, where a proof was lost twice within a second.
+            new = Counter(map(_identity, memory.windows)) - Counter(map(_identity, before.windows))
+            self.metrics.fail_open_windows.inc(new.total())
         if before is None or before.state is memory.state:
             return
         event = "failure_policy.raised" if memory.state is State.FAIL else "failure_policy.lowered"

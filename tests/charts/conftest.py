@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import kustomize
 from tests.charts.world import World, world
 from tests.controlplane import binaries
-from tests.controlplane.versions import parse_version
+from tests.controlplane.errors import ControlPlaneError
+from tests.controlplane.versions import parse_version, wanted
+from tests.promtool import PromtoolError, promtool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+_TRIES = 3
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Get the programs before the first test, as tests/controlplane does; what fails here is told by who needs it."""
+    if session.config.option.collectonly or not any("/charts/" in item.nodeid for item in session.items):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        _try(lambda: binaries.controller_manager(parse_version(str(binaries.obtain(wanted(None)).version))))
+        _try(kustomize.built)
+        _try(promtool)
+
+
+def _try(get: Callable[[], object]) -> None:
+    for _ in range(_TRIES):  # an index of packages may be out of reach for a moment
+        with contextlib.suppress(ControlPlaneError, PromtoolError):
+            get()
+            return
 
 
 @pytest.fixture(scope="session")

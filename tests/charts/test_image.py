@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tests.controlplane.plane import ControlPlane
     from tests.seed import Reconciler
 
+# It installs from the package index and compiles and packs all of it, twice.
+pytestmark = pytest.mark.timeout(900)
 TLS = "/etc/seccomp-reconciler/tls"
 CONFIG = "/etc/seccomp-reconciler/config"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path

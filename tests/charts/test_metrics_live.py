@@ -69,9 +69,9 @@ def test_every_metric_that_alerts_and_dashboard_ask_for_is_shown(house: House, r
 
 
 def test_the_leader_knows_what_alerts_look_at(reconciler: Running) -> None:
-    assert reconciler.metric("leader") == 1
-    assert reconciler.metric('failure_policy{state="Fail"}') == 1
-    assert reconciler.metric("fail_open") == 0
+    until(lambda: reconciler.metric("leader") == 1, told=reconciler.words)
+    until(lambda: reconciler.metric('failure_policy{state="Fail"}') == 1, told=reconciler.words)
+    until(lambda: reconciler.metric("fail_open") == 0, told=reconciler.words)
     for which in ("authority", "serving"):
         label = f'{{certificate="{which}"}}'
         start = reconciler.metric(f"certificate_not_before_timestamp_seconds{label}")
@@ -83,7 +83,7 @@ def test_an_unreadable_configuration_is_shown_for_as_long_as_it_lasts(house: Hou
     def shown(value: int) -> bool:
         return reconciler.metric('configuration_unreadable{input="configuration"}') == value
 
-    assert shown(0)
+    until(lambda: shown(0), told=reconciler.words)
     house.seed.configure("featureGates: [")
     until(lambda: shown(1), told=reconciler.words)
     house.seed.configure(document(gate="true"))

@@ -67,8 +67,7 @@ class World:
         self.create(CRITICAL, *(definition(*one) for one in DEFINED))
         for group, plural, _ in DEFINED:
             self.until(partial(self._serves, f"/apis/{group}/v1/{plural}"), "the new kinds")
-        self.until(lambda: self.get("/api/v1/namespaces/garden/serviceaccounts/default"), "the controllers' first work")
-        self.until(lambda: self.get(f"/api/v1/namespaces/{MANAGED}/configmaps/kube-root-ca.crt"), "likewise")
+        self.until(self._is_complete, "what the controllers make in each namespace")
         time.sleep(1.0)  # and what they do last
         self._baseline = self.everything()
 
@@ -148,6 +147,12 @@ class World:
             time.sleep(0.1)
         return time.monotonic() - began
 
+    def _is_complete(self) -> bool:
+        found = self.everything()
+        names = [path.rpartition("/")[2] for path in found if path.rpartition("/")[0] == "/api/v1/namespaces"]
+        made = ("serviceaccounts/default", "configmaps/kube-root-ca.crt")
+        return all(f"/api/v1/namespaces/{name}/{one}" in found for name in names for one in made)
+
     def _serves(self, path: str) -> bool:
         try:
             return self.get(path) is not None
@@ -181,14 +186,18 @@ class World:
         """Remove whatever a test left, the way an operator would who has given up on Helm."""
         self.admin.http.close()
         left = self.everything() - self._baseline
-        workloads = {path for path in left if "/deployments/" in path or "/jobs/" in path}
-        self._delete(workloads)
-        for pod in self.get("/api/v1/pods")["items"]:
+        self._delete({path for path in left if path.split("/")[-2] in ("deployments", "replicasets", "jobs")})
+        self.until(self._is_swept, "no pod")
+        self._delete(self.everything() - self._baseline)
+        self.until(lambda: self.everything() == self._baseline and self._is_swept(), "a seed as it was")
+
+    def _is_swept(self) -> bool:
+        """Delete what pods there are, which a controller may make again for a while; return whether there were none."""
+        pods = self.get("/api/v1/pods")["items"]
+        for pod in pods:
             path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
             self.admin.request("DELETE", path, {"gracePeriodSeconds": 0})
-        self.until(lambda: not self.node.pods, "no pod")
-        self._delete(self.everything() - self._baseline)
-        self.until(lambda: self.everything() == self._baseline, "a seed as it was")
+        return not pods and not self.node.pods
 
     def _delete(self, paths: set[str]) -> None:
         for path in sorted(paths):

@@ -183,9 +183,9 @@ def test_the_configuration_comes_from_gardenlets_own_objects(
 
 def test_where_the_server_comes_late_it_stands_as_ignore_and_the_next_run_reaches_fail(house: House) -> None:
     house.kill_server()
-    found = house.command("reconcile", "--wait", "--timeout", "2")
+    found = house.command("reconcile", "--wait", "--timeout", "5")
     assert done(found, 75)[0].startswith("registered")
-    assert "not proved within 2 s: not-mutated" in found.stderr
+    assert "not proved within 5 s: not-mutated" in found.stderr
     assert policy_of(house.standing()) == "Ignore"
     assert house.create_pod() is None, "not blocked, and without a profile"
     house.serve()
@@ -261,7 +261,7 @@ def test_whatever_step_fails_no_pod_is_refused_and_the_next_run_reaches_fail(
     again: House, prepare: Callable[[House], tuple[str, ...]], code: int, words: str, policy: str
 ) -> None:
     arguments = prepare(again)
-    found = again.seed.command("reconcile", "--wait", "--timeout", "4", *arguments)
+    found = again.seed.command("reconcile", "--wait", "--timeout", "10", *arguments)
     assert found.returncode == code, found.stdout + found.stderr
     assert words in found.stderr, found.stderr
     assert policy_of(again.standing()) == policy

@@ -138,7 +138,7 @@ def test_secrets_that_somebody_else_issues_are_not_even_looked_at(house: House) 
 def test_a_finalizer_is_named_and_the_next_run_goes_on(house: House, path: str) -> None:
     everything(house)
     house.field.other.request("PATCH", path, {"metadata": {"finalizers": ["a.test/keep"]}}, MERGE_PATCH)
-    done = cleanup(house, "--timeout", "2")
+    done = cleanup(house, "--timeout", "5")
     assert done.returncode == 75
     assert "a.test/keep" in done.stderr
     assert stands(house)["lease"], "everything stays paused meanwhile"
@@ -178,12 +178,15 @@ def test_beside_a_running_reconciler_nothing_comes_back_and_it_is_named_until_it
 
 
 def test_a_killed_holder_is_waited_for_and_a_candidate_that_follows_it_is_named(house: House) -> None:
+    # The candidate has as long as the deadline to follow.
+    election = {"leaseDuration": "4s", "renewDeadline": "3s", "retryPeriod": "200ms"}
+    house.configure(registration={"failurePolicy": "Ignore"}, leaderElection=election)
     with house.running() as first:
         house.reaches("Ignore", told=first.words)
         with house.running() as second:
             until(lambda: second.log("leadership.observed"), told=second.words)
             first.kill()
-            done = cleanup(house, "--timeout", "5")
+            done = cleanup(house, "--timeout", "15")
             assert done.returncode == 75, done.stdout
             assert "holds it" in done.stderr
             assert second.log("leadership.acquired"), second.words()
@@ -194,9 +197,12 @@ def test_a_killed_holder_is_waited_for_and_a_candidate_that_follows_it_is_named(
 
 
 def test_a_reconciler_without_a_lease_is_told_of(house: House) -> None:
+    # It has as long as the retryPeriod to come back, each time.
+    election = {"leaseDuration": "6s", "renewDeadline": "5s", "retryPeriod": "2s"}
+    house.configure(registration={"failurePolicy": "Ignore"}, leaderElection=election)
     with house.running("--leader-election=false") as running:
         house.reaches("Ignore", told=running.words)
-        done = cleanup(house, "--timeout", "3")
+        done = cleanup(house, "--timeout", "6")
         assert done.returncode == 75
         assert "back again. A reconciler without leader election runs" in done.stderr
 

@@ -344,6 +344,7 @@ async def test_passes_without_a_lease_beside_a_running_loop_undo_nothing(
             assert (await command).returncode == 0
             await asyncio.to_thread(trio.repaired)
             await asyncio.sleep(1.5)
+            await asyncio.to_thread(until, lambda: not house.remembered().is_open)
             settled = house.standing()
         by_loop, by_passes = trio.writes("anna", since=began), trio.writes("seccomp-reconciler", since=began)
         counts = {"drifts": third.changes, "loop": len(by_loop), "passes": len(by_passes), "refused": refused}

@@ -195,7 +195,7 @@ def without(scene: Scene, right: Right) -> str:
 
 _MORE = {
     "pause": ("--for", "1h", "--reason", "for a test", "--timeout", "1"),
-    "reconcile --wait": ("--timeout", "2"),
+    "reconcile --wait": ("--timeout", "5"),
 }
 
 

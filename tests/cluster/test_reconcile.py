@@ -175,7 +175,7 @@ async def test_an_object_that_waits_for_a_finalizer_is_waited_for(field: Field, 
         await one_pass(cluster, field, gate=False)
     with pytest.raises(ConflictError, match=r"example\.com/wait"):
         await one_pass(cluster, field)
-    code, _, _ = run(field, "reconcile", *field.seed.inputs, "--timeout", "1")
+    code, _, _ = run(field, "reconcile", *field.seed.inputs, "--timeout", "5")
     assert code == 75
     field.patch(("remove", "/metadata/finalizers", None))
     assert (await one_pass(cluster, field)).result is Result.REGISTERED

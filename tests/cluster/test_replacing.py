@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.field import Field
 
-DRAIN_SECONDS = 3.0
+DRAIN_SECONDS = 6.0
 # Between the end of a pod and the moment when nobody sends to it any more.
 PROPAGATION_SECONDS = 1.5
 

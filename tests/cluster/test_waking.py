@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from reconciler.settings import ReconcilerConfiguration
 
-SHORT = {"authorityLifetime": "12s", "servingLifetime": "4s", "propagation": "1s", "overlap": "2s"}
+SHORT = {"authorityLifetime": "12s", "servingLifetime": "10s", "propagation": "1s", "overlap": "2s"}
 SLEPT_SECONDS = 400 * 24 * 3600.0  # an authority lives a year
 REGISTRATION = ("patch", "mutatingwebhookconfigurations", NAME)
 

@@ -20,6 +20,7 @@ _USERS = "root:x:0:0::/:/\nnonroot:x:65532:65532::/:/\n"
 
 def become(wanted: dict[str, Any]) -> None:
     """Enter everything and run the program."""
+    os.umask(0o022)
     is_root = os.geteuid() == 0
     namespaces.join(wanted["sandbox"], *(() if is_root else ("user",)), "net")
     namespaces.unshare(namespaces.CLONE_NEWNS)

@@ -104,7 +104,10 @@ class Volumes:
             bound = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
             asked = {"spec": {"expirationSeconds": _TOKEN_SECONDS, "boundObjectRef": bound}}
             path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{spec['serviceAccountName']}/token"
-            token = self._kubelet.request("POST", path, asked)["status"]["token"].encode()
+            answer = self._kubelet.request("POST", path, asked)
+            if answer is None:
+                raise MissingError(f"the pod or its ServiceAccount {spec['serviceAccountName']!r} is gone")
+            token = answer["status"]["token"].encode()
             self._tokens[wanted["path"]] = (time.monotonic(), token)
         return token
 

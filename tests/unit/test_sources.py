@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.cluster import CONFIG_MAPS, DEPLOYMENTS, Target
 from reconciler.errors import ConfigurationNotFoundError, InvalidConfigurationError
-from reconciler.sources import FileSource, key_of, mounted_config_map, read_file
+from reconciler.sources import SETTLE_SECONDS, FileSource, key_of, mounted_config_map, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,18 +110,22 @@ async def test_a_change_between_the_first_reading_and_the_start_of_following_is_
 
 
 async def test_half_a_document_is_never_read(tmp_path: Path) -> None:
-    """A writer that truncates, pauses and goes on: what is read is one version or the other."""
+    """A writer that truncates, pauses for less than what settles a file, and goes on."""
     path = tmp_path / "config.yaml"
     whole = "x" * 600
     path.write_text(whole)
     stop = threading.Event()
+    pauses = [0.0]
 
     def write_slowly() -> None:
         while not stop.is_set():
             with path.open("w") as file:
+                last = time.monotonic()
                 for _ in range(3):
                     file.write("x" * 200)
                     file.flush()
+                    pauses.append(time.monotonic() - last)
+                    last = time.monotonic()
                     time.sleep(0.05)
             time.sleep(0.6)
 
@@ -130,7 +134,8 @@ async def test_half_a_document_is_never_read(tmp_path: Path) -> None:
     try:
         for _ in range(5):
             content = await FileSource(path, most_bytes=MOST).read()
-            assert content == whole.encode()
+            # On a loaded machine even the writer may be held up for so long that its half is a file at rest.
+            assert content == whole.encode() or max(pauses) >= SETTLE_SECONDS
     finally:
         stop.set()
         writer.join()

@@ -86,7 +86,7 @@ def test_a_pair_that_cannot_serve_leaves_the_one_in_use_and_says_why(folder: Fol
 
 def test_an_expired_certificate_makes_it_unready_until_the_next_one_comes(folder: Folder) -> None:
     with folder.serving() as server:
-        folder.put(folder.issue(lifetime_seconds=3))
+        folder.put(folder.issue(lifetime_seconds=6))
         eventually(lambda: server.page("/readyz") == (503, "the certificate is expired\n"))
         eventually(lambda: len(server.process.events("certificate.unusable")) == 1)
         assert server.page("/healthz")[0] == 200, "a restart would not help"
@@ -175,7 +175,9 @@ def test_the_authority_of_the_clients_can_be_replaced_and_a_broken_one_changes_n
     file.write_bytes(before.authority.pem)
     with folder.serving("--client-ca", str(file)) as server:
         assert answered(folder, server, old) == 200
-        file.write_bytes(b"garbage")
+        broken = file.with_suffix(".new")
+        broken.write_bytes(b"garbage")
+        broken.replace(file)  # a file that is written in place is seen empty, too
         eventually(lambda: server.metric(_RELOADS % "refused") == 1)
         assert answered(folder, server, old) == 200
         assert refused(folder, server, None), "it never falls back to asking for none"

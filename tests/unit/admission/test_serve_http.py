@@ -129,8 +129,8 @@ REFUSED = {
     "announced-too-large": (request(b"", content_length=str(MAX_REVIEW_BYTES + 1)), 413, Cause.TOO_LARGE),
     "absurdly-large": (request(b"", content_length="9" * 30), 400, Cause.MALFORMED),
     "chunks-too-large": (chunked(b"x" * (MAX_REVIEW_BYTES + 1), 65536), 413, Cause.TOO_LARGE),
-    "framing-too-large": (chunked(b"x" * 40000, 1), 431, Cause.TOO_LARGE),
-    # It is looked at after each read of up to 256 KiB.
+    # Both are looked at after each read of up to 256 KiB.
+    "framing-too-large": (chunked(b"x" * 140_000, 1), 431, Cause.TOO_LARGE),
     "head-too-large": (request(x_filling="x" * 700_000), 431, Cause.TOO_LARGE),
     "not-json": (request(b"{"), 400, Cause.MALFORMED),
     "empty": (request(b""), 400, Cause.MALFORMED),

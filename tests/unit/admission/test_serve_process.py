@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.backend import Server
 
-_DRAIN_SECONDS = 3.0
+_DRAIN_SECONDS = 6.0
 
 
 @pytest.fixture
@@ -86,12 +86,16 @@ def test_a_port_that_is_taken_is_wrong_usage_with_its_number(folder: Folder, opt
 
 
 def test_neither_kubernetes_nor_what_else_it_has_no_need_of_is_loaded(folder: Folder) -> None:
-    # Not a line of the product is changed: it ends at once, as the folder of its certificates never comes.
+    # Not a line of the product is changed: it is ended once it listens, as the folder of its certificates never comes.
     script = (
-        "import json, os, signal, sys, threading\n"
+        "import json, os, signal, sys, threading, time\n"
         "from reconciler import cli\n"
         "sys.argv[1:] = ['serve', '--port', '0', '--status-port', '0', '--certificates', sys.argv[1]]\n"
-        "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "def end():\n"
+        "    while signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, cli._terminated):\n"
+        "        time.sleep(0.05)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "threading.Thread(target=end, daemon=True).start()\n"
         "try:\n"
         "    cli.main()\n"
         "finally:\n"

@@ -262,13 +262,16 @@ def test_where_nobody_was_called_the_window_begins_with_the_last_proof(clocks: C
 
 
 def test_a_proof_in_between_ends_it(clocks: Clocks) -> None:
-    found, _ = raised(clocks)
+    found, remembered = raised(clocks)
     found.saw(proof(Verdict.NOT_MUTATED))
     clocks.pass_by(1)
     found.saw(proof())
+    found.wrote(decided(found, standing(remembered=remembered)))
     found.saw(proof(Verdict.UNREACHABLE))
     clocks.pass_by(TOLERANCE_SECONDS + 1)
-    assert decided(found, standing(remembered=found.memory)).windows[-1].start == clocks.now
+    gap, lowered = decided(found, standing(remembered=found.memory)).windows
+    assert gap.reason == "proof lost for a while: words"
+    assert lowered.start == clocks.now
 
 
 def test_where_nobody_was_called_for_less_than_the_tolerance_it_stays_at_fail_and_is_a_window(clocks: Clocks) -> None:
@@ -288,6 +291,32 @@ def test_where_nobody_was_called_for_less_than_the_tolerance_it_stays_at_fail_an
     assert window.end is not None
     assert window.end >= clocks.now
     assert window.reason == "proof lost for a while: nobody set it"
+
+
+def test_a_gap_that_shows_while_something_else_is_written_is_remembered_by_the_next_write(clocks: Clocks) -> None:
+    found, remembered = raised(clocks)
+    clocks.pass_by(30)
+    kept = decided(found, standing(remembered=remembered))
+    found.saw(proof(Verdict.NOT_MUTATED))
+    found.saw(proof())
+    found.wrote(kept)
+    assert not found.is_at_rest
+    kept = decided(found, standing(remembered=kept))
+    assert kept.is_open
+    found.wrote(kept)
+    assert decided(found, standing(remembered=kept)).windows == (*kept.closed(clocks.now + 2).windows,)
+
+
+def test_a_gap_that_ends_with_a_pause_is_in_the_window_of_the_pause(clocks: Clocks) -> None:
+    found, remembered = raised(clocks)
+    proved = clocks.now - 0.5
+    clocks.pass_by(30)
+    found.saw(proof(Verdict.NOT_MUTATED))
+    found.saw(proof())
+    found.pause = Pause(clocks.now + 3600, "a test", Mode.IGNORE)
+    lowered = decided(found, standing(remembered=remembered))
+    assert lowered.state is State.IGNORE
+    assert lowered.windows[-1].start == pytest.approx(proved)
 
 
 def test_where_it_was_unreachable_for_less_than_the_tolerance_there_is_no_window(clocks: Clocks) -> None:

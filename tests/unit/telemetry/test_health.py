@@ -122,7 +122,7 @@ async def test_it_ends_at_once_with_clients_of_every_kind_connected() -> None:
         unread.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
         await asyncio.sleep(0.2)
         began = time.monotonic()
-    assert time.monotonic() - began < 2.0  # a busy machine's second
+    assert time.monotonic() - began < 10.0  # aiohttp by itself waits a minute
     for _, writer in connections:
         writer.close()
     with pytest.raises(ConnectionRefusedError):
