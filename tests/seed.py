@@ -139,7 +139,12 @@ class Seed:
         self.ca.write_bytes(plane.ca_pem)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SECCOMP_", "KUBE"))}
         # HOME: neither the product nor kubectl may find, or leave, anything in the user's own.
-        self.environment = {**kept, "KUBECONFIG": str(self.kubeconfig), "HOME": str(directory)}
+        self.environment = {
+            **kept,
+            "KUBECONFIG": str(self.kubeconfig),
+            "HOME": str(directory),
+            "TMPDIR": str(directory),
+        }
         self.inputs = ("--gardenlet-config", str(self.gardenlet), "--ca-file", str(self.ca))
 
     def install(self, name: str) -> None:

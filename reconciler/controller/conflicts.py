@@ -62,20 +62,30 @@ class Conflicts:
 
     def repaired(self, sides: frozenset[Side], *, now: float, writes: int = 1) -> frozenset[Side]:
         """Note a repair, or by no sides what was written because of one; returns those with whom it is a war by it."""
-        before = self.wars
         self._in_all.count += writes
-        if sides:
-            self._in_all.last = now
+        if not sides:
+            return frozenset()
+        before, self._in_all.last = self.wars, now
         for side in sides:
             fights = self._fights.pop(side, None) or _Fights()
             fights.count, fights.last = fights.count + 1, now
             self._fights[side] = fights  # to the end: the first one is the quietest
         while len(self._fights) > _MOST:
             del self._fights[next(iter(self._fights))]
-        if self._is_too_much and not self.wars and self._fights:
-            # Each field by itself is no war: one is named for all, be it the end of a window that was one too many.
+        if self._is_too_much and not self.wars:
+            # Each field by itself is no war: one is named for all.
             next(reversed(self._fights.values())).count = self.settings.repeats
         return self.wars - before
+
+    def held(self, sides: frozenset[Side]) -> frozenset[Side]:
+        """Note that the repair of `sides` waits; returns the war that it is by that, so that none waits in silence."""
+        if self.wars or not sides:
+            return frozenset()
+        side = min(sides, key=lambda one: (one.manager, one.field))
+        fights = self._fights.pop(side, None) or _Fights(last=self._in_all.last)
+        fights.count = self.settings.repeats
+        self._fights[side] = fights
+        return frozenset({side})
 
     def calmed(self, *, now: float) -> frozenset[Side]:
         """Forget what has been quiet for long enough; returns the wars among it."""

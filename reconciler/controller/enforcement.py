@@ -49,6 +49,7 @@ class Enforcement:
         # Since when, and why, pods came through for a while though it stood at Fail: to be remembered.
         self._gap: tuple[float, str] | None = None
         self._decided_gap: tuple[float, str] | None = None  # the one that the last decision remembers
+        self.known: Memory | None = None  # what was remembered before the last decision
         self._comes_through = False  # since the last proof pods came through though it stands at Fail: nobody is called
         self._wall = wall
         self._monotonic = monotonic
@@ -70,7 +71,8 @@ class Enforcement:
             self._comes_through = False
             if before.was_ever_proved:
                 good = _last_good(before, Clock(self._wall(), self._monotonic()))
-                self._gap = (good, f"proof lost for a while: {before.words}")
+                start = good if self._gap is None else min(good, self._gap[0])
+                self._gap = (start, f"proof lost for a while: {before.words}")
         elif proof.verdict is Verdict.NOT_MUTATED and at >= self.knowledge.began:
             self._comes_through = True
 
@@ -82,7 +84,7 @@ class Enforcement:
 
     def decide(self, observed: Manifest | None, *, on_lease: Memory | None, last_renewal: float | None) -> Decision:
         """Return what the registration should say now; `on_lease` is the copy there, `last_renewal` its renewTime."""
-        remembered = self._remembered(observed, on_lease)
+        self.known = remembered = self._remembered(observed, on_lease)
         now, seen = self._wall(), self.last_seen(remembered, last_renewal)
         recalled = failure_policy.recall(
             remembered,
@@ -94,16 +96,15 @@ class Enforcement:
         )
         clock = Clock(now, self._monotonic())
         decision = failure_policy.decide(recalled, self.knowledge, self.circumstances(observed), self.policy, clock)
-        is_lowered = recalled is not None and (recalled.state, decision.memory.state) == (State.FAIL, State.IGNORE)
         decided = decision.memory
+        # By us or, as `recall` found, by somebody else.
+        is_lowered = remembered is not None and (remembered.state, decided.state) == (State.FAIL, State.IGNORE)
         if is_lowered and self._comes_through:
             good = _last_good(self.knowledge, clock) if self.knowledge.was_ever_proved else seen
             decided = decided.reaching_back(good)
         self._decided_gap = self._gap
-        if self._gap is not None and decided.state is State.FAIL:
-            decided = decided.opened(*self._gap)
-        elif self._gap is not None and is_lowered:
-            decided = decided.reaching_back(self._gap[0])
+        if self._gap is not None and (decided.state is State.FAIL or is_lowered):
+            decided = decided.opened(*self._gap).reaching_back(self._gap[0])
         return replace(decision, memory=decided)
 
     def _remembered(self, observed: Manifest | None, on_lease: Memory | None) -> Memory | None:
@@ -142,17 +143,27 @@ class Enforcement:
         leaf = next(iter(read(certificate)), None)
         self.serving_expires = float("inf") if leaf is None else leaf.not_after
 
-    def wrote(self, decided: Memory) -> None:
-        """Note that the registration stands as decided, now; proofs may have come while it was written."""
+    def wrote(self, decided: Memory, *, seen: float | None = None) -> None:
+        """Note that the registration stands as decided, now or when it was `seen`, where nothing had to be written.
+
+        Proofs may have come meanwhile.
+        """
         self.memory = decided
         if self._gap == self._decided_gap:
             self._gap = None
         self.knowledge = self.knowledge.looked(decided, at=self._monotonic())
-        self.seen_as_decided()
+        self.seen_as_decided(seen)
 
-    def seen_as_decided(self) -> None:
-        """Note that the registration was seen as it was decided, now."""
-        self.looked_at = self._wall() - _UNCERTAIN_SECONDS
+    def seen_as_decided(self, at: float | None = None) -> None:
+        """Note that the registration was seen as it was decided, `at` (seconds since the epoch; None: now)."""
+        if at is None or self.looked_at is None:
+            self.looked_at = (self.now() if at is None else at) - _UNCERTAIN_SECONDS
+        else:
+            self.looked_at = max(self.looked_at, at - _UNCERTAIN_SECONDS)
+
+    def now(self) -> float:
+        """Return the wall clock's time."""
+        return self._wall()
 
     @property
     def is_at_rest(self) -> bool:

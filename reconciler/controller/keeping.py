@@ -77,6 +77,8 @@ class Keeper:
         self._monotonic = monotonic
         self._asked: Manifest | None = None
         self._is_gone = False  # by us, who want nothing to stand
+        self._is_mending = False  # a repair opened the window that is open
+        self._looked = 0.0  # when what is planned from was read, by the wall clock
         self.conflicts = Conflicts(settings.conflicts)
 
     async def remove(self, observed: Manifest | None, *, dry_run: bool = False) -> Kept:
@@ -87,13 +89,14 @@ class Keeper:
         back = (Difference(CREATED, None, "present"),) if is_back else ()
         sides = frozenset(opponent(observed, one.path) for one in back)
         if not dry_run and now < (due := self.conflicts.next_repair(sides)):
-            return Kept(Outcome(Result.UNCHANGED, observed=observed), sides=sides, held=back, due=due)
+            wars = self.conflicts.held(sides)
+            return Kept(Outcome(Result.UNCHANGED, observed=observed), sides=sides, wars=wars, held=back, due=due)
         outcome = await reconcile(self._cluster, self._target, desired=None, observed=observed, dry_run=dry_run)
         written = tuple((action, Why.REMOVED) for action in outcome.actions)
         if dry_run:
             return Kept(outcome, written=written)
         self._is_gone = True
-        wars = self.conflicts.repaired(sides, now=now, writes=len(written))
+        wars = self.conflicts.repaired(sides, now=now, writes=len(written) if sides else 0)
         return Kept(outcome, written=written, sides=sides, wars=wars, due=self.conflicts.next_calm)
 
     async def keep(
@@ -108,6 +111,7 @@ class Keeper:
     ) -> Kept:
         """Make the registration stand; `annotations` are those of our Lease. Raises as `reconcile` does."""
         enforcement = self._enforcement
+        self._looked = enforcement.now()
         if not dry_run and enforcement.is_due_for_a_look(observed):
             enforcement.is_asked = True
             await self._prove()
@@ -153,7 +157,9 @@ class Keeper:
         is_repair = bool(foreign)
         sides = frozenset(opponent(observed, one.path) for one in foreign)
         if not dry_run and now < (due := self.conflicts.next_repair(sides)):
-            return Kept(Outcome(Result.UNCHANGED, observed=observed), decided, sides=sides, held=differences, due=due)
+            unchanged = Outcome(Result.UNCHANGED, observed=observed)
+            wars = self.conflicts.held(sides)
+            return Kept(unchanged, decided, sides=sides, wars=wars, held=differences, due=due)
         if is_repair and decided.state is State.FAIL and any(map(_lets_through, foreign)):
             # Whatever was narrowed or taken away meanwhile, pods may have come through.
             seen = self._enforcement.last_seen(decided, last_renewal)
@@ -167,8 +173,11 @@ class Keeper:
         if dry_run:
             return Kept(outcome, decided, tuple((action, why) for action in outcome.actions))
         self._asked = desired
-        self._enforcement.wrote(decided)
-        wars = self.conflicts.repaired(sides, now=now, writes=len(outcome.actions) if is_as_asked else 0)
+        # A write is bound to the version that it was planned from; without one, that is all that was seen.
+        self._enforcement.wrote(decided, seen=None if outcome.actions else self._looked)
+        is_of_repair = is_as_asked and (bool(sides) or self._is_mending)
+        wars = self.conflicts.repaired(sides, now=now, writes=len(outcome.actions) if is_of_repair else 0)
+        self._is_mending = decided.is_open and (bool(sides) or self._is_mending)
         # A window ends when Fail is seen to stand.
         due = now + _LOOK_AGAIN_SECONDS if decided.state is State.FAIL and decided.is_open else float("inf")
         return Kept(outcome, decided, tuple((action, why) for action in outcome.actions), sides, wars, due=due)

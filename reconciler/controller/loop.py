@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Final, NoReturn, TypeAlias
 
 from reconciler.backoff import Backoff, is_reportable, retrying
-from reconciler.cluster import Cluster
+from reconciler.cluster import WATCH_SILENCE_SECONDS, Cluster
 from reconciler.controller import inputs, linting, observing
 from reconciler.controller.alone import Alone
 from reconciler.controller.enforcement import Enforcement
@@ -229,6 +229,8 @@ class Loop:
             self._surveyed = windows
             self._survey_due.set()
         self._report.kept(self._registration.name, kept)
+        if kept.written and remembered is not None:
+            self._report.recorded(remembered, known=self._enforcement.known)
         self._report.remembers(remembered)
         self._report.wars(self._keeper.conflicts.calmed(now=time.monotonic()), self._keeper.conflicts.wars)
 
@@ -278,8 +280,9 @@ class Loop:
 
     def _saw_proof(self, proof: Proof) -> None:
         self._report.proved(proof)
-        if proof.holds and self._is_as_decided:
-            self._enforcement.seen_as_decided()
+        if proof.holds and self._is_watch_whole and self._is_as_decided:
+            # The canary is called; whether others are, a watch would have told, unless its connection is dead.
+            self._enforcement.seen_as_decided(self._enforcement.now() - WATCH_SILENCE_SECONDS)
         if not self._enforcement.is_at_rest:
             self._wake.add(Trigger.POLICY)
         if proof.holds and self._reading.is_rotating:

@@ -174,6 +174,16 @@ class Report:
         if changed or reasons != (Why.UPDATED,):
             log.info(event, name=name, reasons=[why.value for why in reasons], differences=changed)
 
+    def recorded(self, memory: Memory, *, known: Memory | None) -> None:
+        """Count the windows that were written now; `known` is what was remembered before."""
+        before = () if known is None else known.windows
+        # Two may look the same, where a proof was lost twice within a second.
+        seen = Counter(map(_identity, memory.windows))
+        new = (seen - Counter(map(_identity, before))).total()
+        # One that is open may be found to have begun sooner.
+        is_moved = bool(before) and before[-1].end is None and _identity(before[-1]) not in seen
+        self.metrics.fail_open_windows.inc(max(new - is_moved, 0))
+
     def remembers(self, memory: Memory | None) -> None:
         """Show whether a window is open; without a memory (the gate is off) there is none, nor a pod in one."""
         self.metrics.fail_open.set(memory is not None and memory.is_open)
@@ -191,10 +201,6 @@ class Report:
     def _remembered(self, memory: Memory) -> None:
         before, self._memory = self._memory, memory
         self.metrics.failure_policy_is(memory.state.value, since=memory.since, flaps=memory.flaps)
-        if before is not None:
-            # Two may look the same, where a proof was lost twice within a second.
-            new = Counter(map(_identity, memory.windows)) - Counter(map(_identity, before.windows))
-            self.metrics.fail_open_windows.inc(new.total())
         if before is None or before.state is memory.state:
             return
         event = "failure_policy.raised" if memory.state is State.FAIL else "failure_policy.lowered"

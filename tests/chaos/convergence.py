@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final
@@ -57,7 +58,7 @@ class Converged:
             if missing or not thoroughly:
                 return missing
             return self._leftovers() or self._certificates() or self._status()
-        except (OSError, HTTPException, ApiError, ValueError) as error:
+        except (OSError, HTTPException, ApiError, ValueError, subprocess.TimeoutExpired) as error:
             self._connection.http.close()
             return f"no answer: {error!r:.200}"
 

@@ -74,16 +74,19 @@ class Refusals:
         self._able = able
         self._disturbances = disturbances
         self._began: float | None = None
+        self._passed = float("-inf")
 
     def saw(self, outcome: Outcome) -> Stretch | None:
         """Take one in; returns the stretch that it lengthened."""
         if outcome.namespace != MANAGED:
             return None
         if outcome.fate in _PASSED:
-            self._began = None
+            self._began, self._passed = None, max(self._passed, outcome.answered)
         if outcome.fate is not Fate.REFUSED_BY_WEBHOOK:
             return None
-        self._began = outcome.sent if self._began is None else min(self._began, outcome.sent)
+        # One that was sent before another passed began to be refused after that.
+        sent = max(outcome.sent, self._passed)
+        self._began = sent if self._began is None else min(self._began, sent)
         stretch = self._stretch(self._began, outcome.answered)
         if self.longest is None or stretch.able_seconds > self.longest.able_seconds:
             self.longest = stretch

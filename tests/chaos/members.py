@@ -16,7 +16,7 @@ from tests.seed import Reconciler, started
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_END_SECONDS: Final = 10.0
+_END_SECONDS: Final = 20.0
 _SYSTEM_LIBRARIES: Final = "/usr/lib*/**/faketime/libfaketime.so.1"
 
 

@@ -159,7 +159,7 @@ def test_interrupted_it_leaves_nothing(environment: Path, end: signal.Signals, s
         time.sleep(seconds)
         chaos.send_signal(end)
         chaos.send_signal(end)  # who is impatient must not cut it short
-        _, complaint = chaos.communicate(timeout=60)
+        _, complaint = chaos.communicate(timeout=150)
         assert chaos.returncode == 130
     assert "interrupted" in complaint
     assert "Traceback" not in complaint

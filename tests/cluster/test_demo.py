@@ -74,7 +74,7 @@ def test_interrupted_in_the_middle_it_leaves_nothing(environment: Path, end: sig
         assert any("put back in" in line for line in demo.stdout)
         assert len(of_the_demo(environment)) >= 3  # both servers and the reconciler
         demo.send_signal(end)
-        _, complaint = demo.communicate(timeout=60)
+        _, complaint = demo.communicate(timeout=120)
         assert demo.returncode == 130
     assert "interrupted" in complaint
     assert "Traceback" not in complaint
@@ -88,7 +88,7 @@ def test_a_reader_that_goes_away_ends_it_clean(environment: Path) -> None:
         assert demo.stdout is not None
         assert any(line.startswith("2.") for line in demo.stdout)
         demo.stdout.close()
-        assert demo.wait(timeout=60) == 141
+        assert demo.wait(timeout=120) == 141
         assert demo.stderr is not None
         assert "Traceback" not in demo.stderr.read()
     assert list(environment.iterdir()) == []

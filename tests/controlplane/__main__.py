@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch = commands.add_parser("fetch", help="only get the programs (download or build), with progress")
     fetch.add_argument("--version", metavar="V", action="append", help="Kubernetes version; may be repeated")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in the background of a shell
+        signal.signal(number, _interrupt)
     try:
         if options.command == "run":
             return _run(options.version, audit=not options.no_audit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from tests.controlplane.versions import wanted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_TRIES = 3
 _OUTCOME: pytest.StashKey[binaries.Binaries | ControlPlaneError] = pytest.StashKey()
 
 
@@ -49,7 +51,12 @@ def control_plane(controlplane_binaries: binaries.Binaries) -> Iterator[ControlP
 
 
 def _remember(config: pytest.Config) -> None:
-    try:
-        config.stash[_OUTCOME] = binaries.obtain(wanted(None))
-    except ControlPlaneError as error:
-        config.stash[_OUTCOME] = error
+    for tries in range(1, _TRIES + 1):  # a proxy may be out of reach for a moment
+        try:
+            config.stash[_OUTCOME] = binaries.obtain(wanted(None))
+        except ControlPlaneError as error:
+            config.stash[_OUTCOME] = error
+            if tries < _TRIES:
+                time.sleep(5.0 * tries)
+        else:
+            return

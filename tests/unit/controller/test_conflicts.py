@@ -133,14 +133,17 @@ def test_a_write_that_is_no_repair_is_no_conflict(conflicts: Conflicts) -> None:
     assert conflicts.next_repair(ONE) == AT_ONCE
 
 
-def test_the_end_of_a_window_that_is_one_write_too_many_names_a_war(conflicts: Conflicts) -> None:
-    """A repair that waits is never waited for in silence."""
+def test_a_repair_that_waits_because_of_all_writes_is_a_war_by_that(conflicts: Conflicts) -> None:
+    """The end of a window was one write too many: whom it is about shows with the next repair, which waits."""
     for number in range(4):
-        conflicts.repaired(frozenset({Side("aks", str(number))}), now=float(number), writes=2)
+        conflicts.repaired(frozenset({Side("other", str(number))}), now=float(number), writes=2)
     assert conflicts.next_repair(ONE) == AT_ONCE
-    assert conflicts.repaired(frozenset(), now=9.0) == conflicts.wars == frozenset({Side("aks", "3")})
+    assert conflicts.repaired(frozenset(), now=9.0) == conflicts.wars == frozenset()
     assert conflicts.next_repair(ONE) == 3 + 600
-    assert conflicts.repaired(frozenset(), now=10.0) == frozenset(), "it is named once"
+    assert conflicts.held(ONE) == conflicts.wars == ONE
+    assert conflicts.next_repair(ONE) == 3 + 600, "it waits no longer by that"
+    assert conflicts.held(BOTH) == conflicts.held(frozenset()) == frozenset(), "it is named once"
+    assert conflicts.calmed(now=3 + 1801.0) == ONE
 
 
 def test_a_war_that_is_named_already_is_named_for_all(conflicts: Conflicts) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,9 @@ def test_another_process_waits_for_the_lock_and_says_so() -> None:
     with hold() as holder:
         waiter = threading.Thread(target=enter)
         waiter.start()
+        end = time.monotonic() + 10
+        while not said.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
         assert not entered.wait(0.3)
         holder.communicate()
         assert entered.wait(10)

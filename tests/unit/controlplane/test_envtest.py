@@ -93,6 +93,7 @@ def serving() -> Iterator[Server]:
 def _server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with serving() as running:
         monkeypatch.setenv(envtest.INDEX_VARIABLE, f"{running.address}/index.yaml")
+        monkeypatch.setattr(envtest, "ANSWER_SECONDS", 30.0)
         yield running
 
 
@@ -238,6 +239,10 @@ def test_name_resolution_that_hangs_is_given_up_soon(monkeypatch: pytest.MonkeyP
 
 
 def test_a_name_that_does_not_resolve_is_said_to_be_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     monkeypatch.setenv(envtest.INDEX_VARIABLE, "http://index.invalid/index.yaml")
     with pytest.raises(ControlPlaneError, match=r"index\.invalid"):
         envtest.find(wanted("1.36.3"))

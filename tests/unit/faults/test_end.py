@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
+import warnings
 
 import aiohttp
 import psutil
@@ -15,6 +16,14 @@ from tests.faults.http1 import MalformedMessageError
 from tests.unit.faults.apiserver import PODS, ApiServer, Trust, pod
 
 pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _of_nobody_else() -> None:
+    """What earlier tests left to the collector is not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 def opened(server: ApiServer, trust: Trust, port: int = 0) -> FaultProxy:
