@@ -27,6 +27,11 @@ class Alone:
         self._settings = settings
         self.annotations: Mapping[str, str] = {}
 
+    @property
+    def last_read(self) -> Mapping[str, str]:
+        """The same as `annotations`: nothing is ever written there."""
+        return self.annotations
+
     def last_renewed_by_others(self) -> float | None:
         """Return None: nobody else is known."""
 

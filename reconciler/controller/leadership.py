@@ -86,6 +86,7 @@ class Leadership:
         self._asked = asyncio.Event()
         self._told = _Told()
         self._others_renewed: float | None = None
+        self._last_read: Mapping[str, str] = {}
         self._complaint = ""
 
     @property
@@ -102,6 +103,11 @@ class Leadership:
     def annotations(self) -> Mapping[str, str]:
         """The Lease's annotations as last seen."""
         return annotations_of(self._view.observed)
+
+    @property
+    def last_read(self) -> Mapping[str, str]:
+        """The annotations of the Lease as it was last read while it stood, before any write of ours."""
+        return self._last_read
 
     def last_renewed_by_others(self) -> float | None:
         """Return the renewTime (seconds since the epoch, its writer's clock) that another leader last left; or None."""
@@ -235,6 +241,8 @@ class Leadership:
 
     def _saw(self, observed: Manifest | None) -> None:
         self._view = self._view.saw(observed, at=self._clock())
+        if observed is not None:
+            self._last_read = annotations_of(observed)
         record = self._view.record
         # Under our name it may be a write of ours whose answer was lost; before the first it is our predecessor's.
         if record is not None and not (self._view.is_held and self._has_sent):

@@ -320,7 +320,8 @@ class Loop:
 
     def _saw_lease(self) -> None:
         if self._report.leads(is_leading=self._leadership.leading):
-            self._enforcement.begin()
+            # The Lease may be deleted before the first pass, as the registration may have been before.
+            self._enforcement.begin(memory.from_text(self._leadership.last_read.get(memory.MEMORY_ANNOTATION)))
             self._wake.add(Trigger.RESYNC)
         else:
             self._wake.add(Trigger.LEASE)

@@ -437,6 +437,20 @@ async def test_one_who_leads_again_has_forgotten_what_the_other_may_know_better(
     assert await house.annotations() == {"memory": "newer"}
 
 
+async def test_what_another_left_is_known_though_the_lease_is_deleted_before_we_lead(house: House) -> None:
+    first = await house.add("first")
+    await house.leader()
+    first.leadership.remember({"memory": "theirs"})
+    await stands(house, {"memory": "theirs"})
+    second = await house.add("second")
+    await until(lambda: second.leadership.last_read == {"memory": "theirs"})
+    await first.kill()
+    await house.asked("DELETE")
+    await until(lambda: second.may_write)
+    assert second.leadership.last_read == {"memory": "theirs"}
+    assert await house.annotations() == {}, "whoever leads decides what is remembered"
+
+
 @pytest.mark.parametrize("repeated", range(3))
 async def test_a_deleted_lease_comes_back_and_has_one_leader(house: House, repeated: int) -> None:
     await house.three()
