@@ -106,7 +106,7 @@ class Leadership:
 
     @property
     def last_read(self) -> Mapping[str, str]:
-        """The annotations of the Lease as it was last read while it stood, before any write of ours."""
+        """The annotations of the Lease when it was last read, be it gone since then or made anew by us."""
         return self._last_read
 
     def last_renewed_by_others(self) -> float | None:
