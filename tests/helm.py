@@ -59,6 +59,26 @@ def render(
     return [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
 
 
+def by_template(
+    preset: str = "", *, values: Mapping[str, Any] | None = None, namespace: str = NAMESPACE
+) -> list[tuple[str, Manifest]]:
+    """Return each rendered object with the template file that it comes from, without Helm's hooks."""
+    text = _run(
+        "template",
+        RELEASE,
+        str(CHART),
+        "--no-hooks",
+        f"--namespace={namespace}",
+        *_of_preset(preset, CHART),
+        values=json.dumps(values or {}),
+    )
+    documents = (
+        (part.partition("\n")[0], yaml.load(part.partition("\n")[2], Loader=yaml.CSafeLoader))
+        for part in text.split("---\n# Source: ")[1:]
+    )
+    return [(template, one) for template, one in documents if one]
+
+
 def lint(preset: str = "") -> str:
     """Return what `helm lint --strict` says; HelmError where it finds anything."""
     return _run("lint", "--strict", str(CHART), f"--namespace={NAMESPACE}", *_of_preset(preset, CHART), values="{}")

@@ -68,6 +68,14 @@ are those of the settings. docs/security.md says why each rule is there.
 {{- end }}
 {{- end -}}
 
+{{/*
+Name of a Role in a namespace of the settings: (list . name namespace). Gardener keys manifests by template file, kind and
+name, so that outside the release's namespace (and for the cluster, where it is empty) the namespace is part of the name.
+*/}}
+{{- define "seccomp-reconciler.roleName" -}}
+{{- index . 1 }}{{ if not (has (index . 2) (list "" (index . 0).Release.Namespace)) }}.{{ index . 2 }}{{ end -}}
+{{- end -}}
+
 {{/* A Role or ClusterRole and its binding: (list . name namespace rules subjects component); no namespace: for the cluster. */}}
 {{- define "seccomp-reconciler.grant" -}}
 {{- $root := index . 0 -}}

@@ -393,7 +393,11 @@ def test_only_job_and_reconciler_may_create_what_has_no_name() -> None:
     for one in objects:
         if one["kind"] in ("Role", "ClusterRole"):
             creates = [rule for rule in one.get("rules", ()) if "create" in rule["verbs"]]
-            assert not creates or one["metadata"]["name"].rpartition("-")[2] in ("create", "events", "canary")
+            assert not creates or one["metadata"]["name"].partition(".")[0].rpartition("-")[2] in (
+                "create",
+                "events",
+                "canary",
+            )
             assert all("*" not in rule["verbs"] + rule["resources"] for rule in one["rules"])
 
 
@@ -806,6 +810,65 @@ def test_the_schema_takes_the_sample_with_every_option() -> None:
     sample = yaml.safe_load((CONFIG / "reconciler.yaml").read_text())
     del sample["gardenletConfiguration"]
     assert configuration(render(values={"settings": sample})) == configuration(render())
+
+
+# Rendered by Gardener
+
+
+# What gardenlet and gardener-operator lay beside the values of every chart that they render.
+GARDENER: Final[dict[str, Any]] = {
+    "gardener": {
+        "version": "v1.150.0",
+        "garden": {"clusterIdentity": "landscape", "genericKubeconfigSecretName": "generic-token-kubeconfig"},
+        "seed": {"name": "seed", "labels": {}, "networks": {"ipFamilies": ["IPv4"]}, "spec": {}},
+        "gardenlet": {"featureGates": {"DefaultSeccompProfile": True}},
+        "runtimeCluster": {"enabled": "true", "priorityClassName": "gardener-garden-system-200"},
+    },
+    "usablePorts": [10250, 10251],
+}
+
+
+@pytest.mark.parametrize("release", ["garden", "extension-seccomp-reconciler"])
+@pytest.mark.parametrize("preset", ["", *PRESETS])
+def test_objects_are_unique_by_template_kind_and_name(preset: str, release: str) -> None:
+    """Gardener keys manifests by template file, kind and name: of two that share a key it keeps one."""
+    elsewhere = {"gardenletConfiguration": {"deployment": {"namespace": "garden"}}}
+    values = {**GARDENER, "monitoring": {"enabled": True}, "settings": elsewhere}
+    count = Counter(
+        (template, one["kind"], one["metadata"]["name"])
+        for template, one in helm.by_template(preset, values=values, namespace=release)
+    )
+    assert [key for key, times in count.items() if times > 1] == []
+
+
+def test_each_namespace_of_the_settings_has_roles_of_its_own_name() -> None:
+    settings = {
+        "registration": {
+            "ca": {"configMap": {"namespace": "authorities", "name": "bundle"}},
+            "backend": {"service": {"namespace": "backends", "name": "answers"}},
+        },
+        "leaderElection": {"namespace": "leases"},
+        "gardenletConfiguration": {"configMap": {"namespace": "documents", "name": "gardenlet"}},
+    }
+    values = {**EVERYTHING, "server": {"enabled": False}, "settings": settings}
+    roles = Counter(
+        (template, one["kind"], one["metadata"]["name"])
+        for template, one in helm.by_template(values=values)
+        if one["kind"] in ("Role", "RoleBinding")
+    )
+    assert roles.most_common(1)[0][1] == 1
+    found = rights(render(values=values), "seccomp-reconciler")
+    assert {"authorities", "backends", "leases", "documents"} <= {right[4] for right in found}
+
+
+def test_values_that_gardener_adds_change_nothing() -> None:
+    assert render(values=GARDENER) == render()
+
+
+@pytest.mark.parametrize("key", ["gardner", "usableports", "Gardener"])
+def test_other_root_keys_stay_refused(key: str) -> None:
+    with pytest.raises(HelmError, match=f"Additional property {key} is not allowed"):
+        render(values={key: {}})
 
 
 # Notes
