@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
-def etcd_socket(directory: Path) -> str:
-    """Return etcd's address: a socket in the directory needs no free port and is seen by nobody else."""
-    return f"unix://{directory / 'etcd.sock'}"
+# A socket needs no free port. Its name is relative to the directory, in which every program starts: the system allows
+# 108 characters, and a folder for temporary files may be longer.
+ETCD_SOCKET = "unix://etcd.sock"
+PEER_SOCKET = "unix://peer.sock"
 
 
 def etcd(program: Path, directory: Path) -> list[str]:
@@ -23,9 +24,9 @@ def etcd(program: Path, directory: Path) -> list[str]:
         str(program),
         "--name=controlplane",
         f"--data-dir={directory / 'etcd'}",
-        f"--listen-client-urls={etcd_socket(directory)}",
-        f"--advertise-client-urls={etcd_socket(directory)}",
-        f"--listen-peer-urls=unix://{directory / 'peer.sock'}",
+        f"--listen-client-urls={ETCD_SOCKET}",
+        f"--advertise-client-urls={ETCD_SOCKET}",
+        f"--listen-peer-urls={PEER_SOCKET}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=controlplane={peer}",
         "--unsafe-no-fsync",
@@ -49,7 +50,7 @@ def kube_apiserver(
     without = [] if controllers else ["--disable-admission-plugins=ServiceAccount"]
     return [
         str(program),
-        f"--etcd-servers={etcd_socket(directory)}",
+        f"--etcd-servers={ETCD_SOCKET}",
         "--bind-address=127.0.0.1",
         f"--secure-port={port}",
         # Nobody reaches it through the Service `kubernetes`, and a machine without a network has no other address.

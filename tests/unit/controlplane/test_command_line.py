@@ -58,8 +58,8 @@ def test_everything_of_etcd_and_the_api_server_is_in_their_directory(tmp_path: P
         signing=(tmp_path / "sign", tmp_path / "verify"),
         controllers=False,
     )
-    assert f"--etcd-servers=unix://{tmp_path / 'etcd.sock'}" in apiserver
-    assert f"--listen-client-urls=unix://{tmp_path / 'etcd.sock'}" in etcd
+    assert f"--etcd-servers={commands.ETCD_SOCKET}" in apiserver
+    assert f"--listen-client-urls={commands.ETCD_SOCKET}" in etcd
     assert "--authorization-mode=RBAC" in apiserver
     assert "--bind-address=127.0.0.1" in apiserver
 
