@@ -17,6 +17,7 @@ from typing import Final
 from reconciler.cluster import PODS, Attempt, Cluster, Target
 from reconciler.errors import UnavailableError
 from reconciler.registration.identity import Manifest
+from reconciler.registration.subjects import CANARY_POD_LABELS
 from reconciler.settings import Proof as ProofSettings
 from reconciler.settings import Registration
 
@@ -109,7 +110,11 @@ async def prove(cluster: Cluster, registration: Registration, settings: ProofSet
 
 def canary(name: str, nonce: str, labels: Mapping[str, str] | None = None) -> Manifest:
     """Return the pod: everything that `restricted` asks for but the profile; the image is never pulled."""
-    metadata = {"name": name, "annotations": {CANARY_ANNOTATION: nonce}, "labels": dict(labels or {})}
+    metadata = {
+        "name": name,
+        "annotations": {CANARY_ANNOTATION: nonce},
+        "labels": {**CANARY_POD_LABELS, **(labels or {})},
+    }
     container = {
         "name": "canary",
         "image": "canary.invalid/canary:none",

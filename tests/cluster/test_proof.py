@@ -7,12 +7,15 @@ import json
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import yaml
 
 from tests.backend import pod, serving
 from tests.cluster.answered import Answered, answered
+from tests.cluster.patience import until
 from tests.cluster.rights import account, given
 from tests.controlplane.errors import ApiError
 from tests.controlplane.servers import free_port
@@ -21,10 +24,10 @@ from tests.seed import CANARY, COLLECTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.cluster.field import Field
 
+UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 MERGE = "application/merge-patch+json"
 NAMESPACE = f"/api/v1/namespaces/{CANARY}"
 QUOTA = f"{NAMESPACE}/resourcequotas"
@@ -171,6 +174,40 @@ def test_another_webhook_that_is_out_of_reach_is_neither_proof_nor_loss(path: An
         code, found = proof(path)
     assert (code, found["verdict"]) == (75, "inconclusive")
     assert nobody in found["words"]
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_probe_is_conclusive_while_gardener_resource_manager_is_away(path: Answered, *, gate: bool) -> None:
+    """With its gate on or off: its webhook `projected-token-mount` is Fail in the namespace of the canary, too."""
+    path.registered(failurePolicy="Fail")
+    upstream = yaml.safe_load(UPSTREAM.read_text())
+    if not gate:
+        upstream["webhooks"] = [one for one in upstream["webhooks"] if not one["name"].startswith("seccomp-profile.")]
+    for webhook in upstream["webhooks"]:
+        webhook["clientConfig"]["caBundle"] = base64.b64encode(path.field.plane.ca_pem).decode()
+    path.field.create(upstream)
+    try:
+        # The API server enforces it by now: every other pod of that namespace is refused.
+        until(lambda: "projected-token-mount" in refused(path))
+        code, found = proof(path)
+        assert (code, found["verdict"], found["witness"], found["skipLabel"]) == (
+            0,
+            "proved",
+            "our-server",
+            "left-alone",
+        )
+        path.server.process.stop()
+        code, found = proof(path)
+        assert (code, found["verdict"], found["skipLabel"]) == (75, "unreachable", "left-alone")
+    finally:
+        path.field.other.request("DELETE", f"{COLLECTION}/{upstream['metadata']['name']}")
+
+
+def refused(path: Answered) -> str:
+    """Return why the API server refuses a pod without labels in the namespace of the canary."""
+    with pytest.raises(ApiError) as refusal:
+        path.field.other.request("POST", f"{NAMESPACE}/pods?dryRun=All", restricted())
+    return str(refusal.value)
 
 
 def test_another_webhook_that_takes_the_profile_away_is_told(path: Answered) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from reconciler import settings
 from reconciler.registration import desired, lint, manifests
+from reconciler.registration.subjects import CANARY_POD_LABELS
 from reconciler.settings import ReconcilerConfiguration
 from tests import chart_schema, helm
 from tests.helm import CHART, PRESETS, HelmError, render
@@ -29,11 +30,7 @@ TALKS: Final = {
     "networking.gardener.cloud/to-runtime-apiserver": "allowed",
 }
 # Whom webhooks of gardener-resource-manager would otherwise refuse while it is away.
-SKIPS: Final = (
-    "seccompprofile.resources.gardener.cloud/skip",
-    "projected-token-mount.resources.gardener.cloud/skip",
-    "topology-spread-constraints.resources.gardener.cloud/skip",
-)
+SKIPS: Final = ("seccompprofile.resources.gardener.cloud/skip", *CANARY_POD_LABELS)
 SCRAPED: Final = "networking.resources.gardener.cloud/from-all-seed-scrape-targets-allowed-ports"
 # Verb, group, resource, and its name and namespace where there are any.
 Right = tuple[str, str, str, str, str]
