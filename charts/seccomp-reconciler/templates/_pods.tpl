@@ -1,10 +1,19 @@
 {{/* Labels of every object: (list . component). */}}
 {{- define "seccomp-reconciler.labels" -}}
 {{- $root := index . 0 -}}
-helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version | replace "+" "_" }}
+helm.sh/chart: {{ include "seccomp-reconciler.label" (printf "%s-%s" $root.Chart.Name $root.Chart.Version) | quote }}
+{{- with include "seccomp-reconciler.label" $root.Chart.AppVersion }}
+app.kubernetes.io/version: {{ quote . }}
+{{- end }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
+app.kubernetes.io/instance: {{ include "seccomp-reconciler.label" $root.Release.Name | quote }}
 {{ include "seccomp-reconciler.selector" (index . 1) }}
+{{- end -}}
+
+{{/* A text as the value of a label: at most 63 of its letters, digits, dashes, underscores and dots, no separator at either end. */}}
+{{- define "seccomp-reconciler.label" -}}
+{{- $allowed := regexReplaceAll "[^A-Za-z0-9._-]" (toString .) "_" | trimAll "-_." -}}
+{{- $allowed | trunc 63 | trimAll "-_." -}}
 {{- end -}}
 
 {{/* Labels by which the pods of a component are found. */}}
@@ -47,15 +56,15 @@ securityContext:
     type: RuntimeDefault
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- include "seccomp-reconciler.yaml" . | nindent 2 }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
-  {{- toYaml . | nindent 2 }}
+  {{- include "seccomp-reconciler.yaml" . | nindent 2 }}
 {{- end }}
 {{- with .Values.tolerations }}
 tolerations:
-  {{- toYaml . | nindent 2 }}
+  {{- include "seccomp-reconciler.yaml" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -82,7 +91,7 @@ securityContext:
     drop: [ALL]
 {{- with index . 1 }}
 resources:
-  {{- toYaml . | nindent 2 }}
+  {{- include "seccomp-reconciler.yaml" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 

@@ -97,7 +97,7 @@ metadata:
     {{- index . 6 | nindent 4 }}
   {{- end }}
 rules:
-  {{- toYaml (index . 3) | nindent 2 }}
+  {{- include "seccomp-reconciler.yaml" (index . 3) | nindent 2 }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}Binding

@@ -50,7 +50,7 @@ a Role or a volume holds, and where the GardenletConfiguration is.
     "proof" (dict "namespace" "seccomp-canary")
     "leaderElection" (dict "namespace" $namespace "name" "seccomp-reconciler") -}}
 {{- include "seccomp-reconciler.overlay" (list $known $chosen) -}}
-{{- toYaml $known -}}
+{{- include "seccomp-reconciler.yaml" $known -}}
 {{- end -}}
 
 {{/*
@@ -65,6 +65,35 @@ Lays the second map over the first, in place. Null takes nothing away and gives 
 {{- include "seccomp-reconciler.overlay" (list (get $base $key) $value) -}}
 {{- else if not (kindIs "invalid" $value) -}}
 {{- $_ := set $base $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+A value as YAML. Helm reads each number of a values file as a floating-point number, and would write a million as 1e+06.
+*/}}
+{{- define "seccomp-reconciler.yaml" -}}
+{{- $box := dict "value" . -}}
+{{- include "seccomp-reconciler.integers" $box -}}
+{{- toYaml $box.value -}}
+{{- end -}}
+
+{{/* Makes integers of the whole numbers in a map, in place: as deep as maps and lists go. */}}
+{{- define "seccomp-reconciler.integers" -}}
+{{- $map := . -}}
+{{- range $key, $value := $map -}}
+{{- if kindIs "map" $value -}}
+{{- include "seccomp-reconciler.integers" $value -}}
+{{- else if kindIs "slice" $value -}}
+{{- $items := list -}}
+{{- range $item := $value -}}
+{{- $box := dict "item" $item -}}
+{{- include "seccomp-reconciler.integers" $box -}}
+{{- $items = append $items $box.item -}}
+{{- end -}}
+{{- $_ := set $map $key $items -}}
+{{- else if kindIs "float64" $value -}}
+{{- if eq (floor $value) $value }}{{ $_ := set $map $key (int64 $value) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -807,6 +808,142 @@ def test_the_schema_takes_the_sample_with_every_option() -> None:
     sample = yaml.safe_load((CONFIG / "reconciler.yaml").read_text())
     del sample["gardenletConfiguration"]
     assert configuration(render(values={"settings": sample})) == configuration(render())
+
+
+# Numbers and versions become text
+
+
+# A year in seconds. Helm reads it from a file as a floating-point number, and prints that as 3.1536e+07.
+YEAR: Final = 31_536_000
+
+
+def numbered(schema: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """Return a value for `schema` in which every number is a year, or the most that is allowed; None without any."""
+    kinds = schema.get("type", ())
+    if {"integer", "number"} & set([kinds] if isinstance(kinds, str) else kinds):
+        return min(YEAR, schema.get("maximum", YEAR))
+    if "items" in schema:
+        item = numbered(schema["items"])
+        return None if item is None else [item]
+    properties = dict(schema.get("properties") or {})
+    if isinstance(schema.get("additionalProperties"), dict):
+        properties["memory"] = schema["additionalProperties"]
+    found = {name: numbered(one) for name, one in properties.items()}
+    return {name: value for name, value in found.items() if value is not None} or None
+
+
+def overlaid(base: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    found = dict(base)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = overlaid(found[key], value) if both else value
+    return found
+
+
+def texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
+    """Each scalar in `value`, as YAML reads it: a number with an exponent is a floating-point number."""
+    if isinstance(value, dict):
+        for part in value.items():
+            yield from texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from texts(part)
+    else:
+        yield repr(value) if isinstance(value, float) else str(value)
+
+
+def test_numbers_are_written_without_exponent() -> None:
+    numbers = numbered(json.loads(chart_schema.FILE.read_text()))
+    assert numbers["server"]["maxConnections"] == numbers["tolerations"][0]["tolerationSeconds"] == YEAR
+    values = overlaid(numbers, {**EVERYTHING, "verticalPodAutoscaler": {"enabled": True}})
+    objects = render(values=values)
+    assert [text for text in texts(objects) if re.search(r"[0-9]e[+][0-9]|^[0-9]+[.]0$", text)] == []
+    written = Counter(number for text in texts(objects) for number in re.findall(r"\b31536000\b", text))
+    assert written[str(YEAR)] > 20
+    pod = named(objects, "Deployment", "seccomp-reconciler-server")["spec"]["template"]["spec"]
+    assert f"--max-connections={YEAR}" in pod["containers"][0]["args"]
+    assert pod["terminationGracePeriodSeconds"] == YEAR + 20
+    assert job(objects)["spec"]["ttlSecondsAfterFinished"] == YEAR
+
+
+def test_fractions_and_quantities_stay_as_they_are() -> None:
+    values = {"server": {"resources": {"requests": {"cpu": 0.5, "memory": "48Mi"}}}}
+    pod = named(render(values=values), "Deployment", "seccomp-reconciler-server")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["requests"] == {"cpu": 0.5, "memory": "48Mi"}
+
+
+LABEL: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.2.3", "1.2.3"),
+        ("1.2.3+build.7", "1.2.3_build.7"),
+        ("1.2.3-rc.1+sha.0123abc", "1.2.3-rc.1_sha.0123abc"),
+        ("1.2.3-", None),
+        ("1.2.3+", None),
+        ("1.2.3-rc-", "1.2.3-rc"),
+        ("1.2.3+build--", "1.2.3_build"),
+        ("1.2.3-0-g0123abc+dirty-", "1.2.3-0-g0123abc_dirty"),
+        (f"1.2.3-{'a' * 37}", f"1.2.3-{'a' * 37}"),
+        # 63 characters end where a separator is.
+        (f"1.2.3-{'a' * 37}.{'b' * 9}", f"1.2.3-{'a' * 37}"),
+        (f"1.2.3-{'a' * 36}.-.{'b' * 9}", f"1.2.3-{'a' * 36}"),
+        (f"1.2.3+{'a' * 200}", f"1.2.3_{'a' * 38}"),
+    ],
+)
+def test_chart_label_is_valid_for_any_version(tmp_path: Path, version: str, expected: str | None) -> None:
+    chart = versioned(tmp_path, version=version)
+    if expected is None:  # no semantic version: Helm itself refuses it
+        with pytest.raises(HelmError, match="version"):
+            render(chart=chart)
+        return
+    found = {one["metadata"]["labels"]["helm.sh/chart"] for one in render(chart=chart)}
+    assert found == {f"seccomp-reconciler-{expected}"}
+    assert all(LABEL.fullmatch(label) for label in found)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.2.3", "1.2.3"),
+        ("1.20", "1.20"),
+        ("17", "17"),
+        ("1e6", "1e6"),
+        ("true", "true"),
+        ("v1.2.3+build.7", "v1.2.3_build.7"),
+        ("v1.2.3-", "v1.2.3"),
+        ("v1.2.3.-_.", "v1.2.3"),
+        ("-v1.2.3", "v1.2.3"),
+        ("main@0123abc/7", "main_0123abc_7"),
+        ("v1 \u00fcber", "v1__ber"),
+        ("a" * 63, "a" * 63),
+        ("a" * 62 + "+b", "a" * 62),
+        ("1." * 40, "1." * 31 + "1"),
+        ("--", ""),
+    ],
+)
+def test_version_label_is_valid_for_any_version(tmp_path: Path, version: str, expected: str) -> None:
+    objects = render(chart=versioned(tmp_path, appVersion=version), set=["image.tag=any"])
+    found = {one["metadata"]["labels"].get("app.kubernetes.io/version", "") for one in objects}
+    assert found == {expected}
+    assert LABEL.fullmatch(expected)
+
+
+def test_no_selector_depends_on_a_version() -> None:
+    for one in everything():
+        if one["kind"] in ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"):
+            assert "version" not in json.dumps(one["spec"])
+
+
+def versioned(folder: Path, **fields: str) -> Path:
+    """A copy of the chart with other fields in Chart.yaml."""
+    chart = folder / "chart"
+    shutil.copytree(CHART, chart)
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    (chart / "Chart.yaml").write_text(json.dumps({**about, **fields}))
+    return chart
 
 
 # Rendered by Gardener
