@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPSConnection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tests.controlplane.plane import ControlPlane
+    from tests.zygote import Zygote
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(sys.executable).with_name("seccomp-reconciler")
@@ -46,6 +47,7 @@ MANAGED = "shoot--demo"
 _PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
 _TIMEOUT_SECONDS = 30.0
 _END_SECONDS = 10.0
+_COMMAND_SECONDS = 60.0
 
 
 class Connection:
@@ -89,10 +91,33 @@ class Connection:
         return json.loads(text)
 
 
+class Process(Protocol):
+    """What a started program and a fork of a zygote have in common, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit status."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+
 class Reconciler:
     """`seccomp-reconciler run` as a process; its log goes to a file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: Process, log: Path) -> None:
         self.process = process
         self._log = log
 
@@ -119,10 +144,14 @@ class Reconciler:
 
 
 class Seed:
-    """A control plane with exactly config/rbac.yaml, and a directory with the product's files."""
+    """A control plane with exactly config/rbac.yaml, and a directory with the product's files.
 
-    def __init__(self, plane: ControlPlane, directory: Path) -> None:
+    With a zygote the product's processes are its forks; otherwise the program is started each time.
+    """
+
+    def __init__(self, plane: ControlPlane, directory: Path, zygote: Zygote | None = None) -> None:
         self.plane = plane
+        self.zygote = zygote
         self.directory = directory
         self.gardenlet = directory / "config.yaml"
         self.ca = directory / "ca.crt"
@@ -164,9 +193,7 @@ class Seed:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command of the product to its end, as the restricted ServiceAccount."""
-        return subprocess.run(
-            [PROGRAM, *arguments], env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        return completed([str(PROGRAM), *arguments], self.environment, self.zygote)
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[Reconciler]:
@@ -177,25 +204,54 @@ class Seed:
     @contextmanager
     def process(self, argv: list[str]) -> Iterator[Reconciler]:
         """Start a program as the restricted ServiceAccount; it is ended on leaving, whatever happened."""
-        with started(argv, self.directory, self.environment) as reconciler:
+        with started(argv, self.directory, self.environment, self.zygote) as reconciler:
             yield reconciler
 
 
-@contextmanager
-def started(argv: list[str], directory: Path, environment: dict[str, str]) -> Iterator[Reconciler]:
-    """Start a program whose log is kept in `directory`; it is ended on leaving, whatever happened."""
-    descriptor, name = tempfile.mkstemp(suffix=".log", dir=directory)
+def start(
+    argv: list[str], environment: dict[str, str], zygote: Zygote | None = None, *, stdout: int, stderr: int
+) -> Process:
+    """Start a program with these files; the zygote forks where the program is ours."""
+    if zygote is not None and argv[0] == str(PROGRAM):
+        return zygote.start(argv, environment=environment, directory=ROOT, stdout=stdout, stderr=stderr)
     # Its own session: Ctrl-C reaches us, and we decide the order in which things end.
-    process = subprocess.Popen(
+    return subprocess.Popen(
         argv,
         env=environment,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        stdout=descriptor,
-        stderr=descriptor,
+        stdout=stdout,
+        stderr=stderr,
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - also when we are killed; no thread holds a lock here
     )
+
+
+def completed(
+    argv: list[str], environment: dict[str, str], zygote: Zygote | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, which must come within a minute; stdout and stderr are texts."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = start(argv, environment, zygote, stdout=out.fileno(), stderr=err.fileno())
+        try:
+            code = process.wait(_COMMAND_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(argv, code, *texts)
+
+
+@contextmanager
+def started(
+    argv: list[str], directory: Path, environment: dict[str, str], zygote: Zygote | None = None
+) -> Iterator[Reconciler]:
+    """Start a program whose log is kept in `directory`; it is ended on leaving, whatever happened."""
+    descriptor, name = tempfile.mkstemp(suffix=".log", dir=directory)
+    process = start(argv, environment, zygote, stdout=descriptor, stderr=descriptor)
     os.close(descriptor)
     reconciler = Reconciler(process, Path(name))
     try:
@@ -218,7 +274,7 @@ def collection(manifest: dict[str, Any]) -> str:
 
 
 @contextmanager
-def seed(plane: ControlPlane) -> Iterator[Seed]:
+def seed(plane: ControlPlane, zygote: Zygote | None = None) -> Iterator[Seed]:
     """Make `plane` a seed; the product's files are gone on leaving."""
     with tempfile.TemporaryDirectory(prefix="seccomp-seed-") as directory:
-        yield Seed(plane, Path(directory))
+        yield Seed(plane, Path(directory), zygote)

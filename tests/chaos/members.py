@@ -113,7 +113,7 @@ class Member:
         """Start it again where it ended by itself, as the kubelet does; return whether it had."""
         if not self.is_wanted or self.is_alive:
             return False
-        self.deaths.append(f"{self.name} ended by itself with {self._lives[-1].process.returncode}")
+        self.deaths.append(f"{self.name} ended by itself with {self._lives[-1].process.poll()}")
         self.start()
         return True
 

@@ -11,6 +11,7 @@ from reconciler.cluster import Cluster
 from tests.cluster.enforced import History, House, housed
 from tests.cluster.field import Field, document
 from tests.seed import seed
+from tests.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -23,7 +24,7 @@ QUICK = Backoff(0.02, 0.2)
 
 @pytest.fixture(scope="session")
 def shared_seed(control_plane: ControlPlane) -> Iterator[Seed]:
-    with seed(control_plane) as stage:
+    with Zygote() as zygote, seed(control_plane, zygote) as stage:
         yield stage
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from tests.faults import Fault, FaultProxy, Match
-from tests.seed import PROGRAM
+from tests.seed import PROGRAM, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.seed import Seed
+    from tests.seed import Process, Seed
 
 _PERSISTED = Match(write=True, dry_run=False)
 _FOR_EVER_SECONDS = 3600.0
@@ -41,26 +42,33 @@ class Deadly:
     async def command(self, *arguments: str) -> Ended:
         """Run it until its first write has been taken, and kill it then; or to its end, where it writes nothing."""
         argv = [str(PROGRAM), *arguments, "--kubeconfig", str(self._kubeconfig)]
-        with self._proxy.fault(Fault.delay(after_seconds=_FOR_EVER_SECONDS, match=_PERSISTED, times=1)):
-            process = await asyncio.create_subprocess_exec(
-                *argv, env=self._stage.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-            )
-            output = asyncio.create_task(process.communicate())
+        with (
+            self._proxy.fault(Fault.delay(after_seconds=_FOR_EVER_SECONDS, match=_PERSISTED, times=1)),
+            TemporaryFile() as out,
+            TemporaryFile() as err,
+        ):
+            before = len(self._proxy.writes(dry_run=False))
+            process = start(argv, self._stage.environment, self._stage.zygote, stdout=out.fileno(), stderr=err.fileno())
             try:
-                while not output.done():
-                    written = [one for one in self._proxy.writes(dry_run=False) if one.upstream_status is not None]
-                    if written and written[-1].is_running:
-                        process.kill()
-                        out, err = await output
-                        name = written[-1].path.rpartition("/")[2]
-                        return Ended(f"{written[-1].method} {name}", None, out.decode(), err.decode())
-                    await asyncio.sleep(0.005)
-                out, err = await output
-                return Ended("", process.returncode, out.decode(), err.decode())
+                after = await self._killed(process, before)
             finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+                process.kill()
+                code = process.wait()
+            texts = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+            return Ended(after, None if after else code, *texts)
+
+    async def _killed(self, process: Process, before: int) -> str:
+        """Kill it after its first write, and return what that was; return nothing where it ended by itself.
+
+        The first `before` writes are those of earlier commands: the proxy may not know yet that they are over.
+        """
+        while process.poll() is None:
+            written = [one for one in self._proxy.writes(dry_run=False)[before:] if one.upstream_status is not None]
+            if written and written[-1].is_running:
+                process.kill()
+                return f"{written[-1].method} {written[-1].path.rpartition('/')[2]}"
+            await asyncio.sleep(0.005)
+        return ""
 
 
 @asynccontextmanager
