@@ -30,8 +30,8 @@ def flags(directory: Path) -> list[str]:
         "--audit-log-format=json",
         # Not batch: an event is in the file when its request is done.
         "--audit-log-mode=blocking",
-        # MiB; beyond it the log is rotated, and rotated files are read as well.
-        "--audit-log-maxsize=1024",
+        # MiB: it is never rotated.
+        "--audit-log-maxsize=102400",
     ]
 
 
@@ -40,11 +40,20 @@ def log_file(directory: Path) -> Path:
     return directory / "audit.log"
 
 
-def read(directory: Path) -> list[Event]:
-    """Return the events in the order in which they were written; a last line still being written is left out."""
-    events: list[Event] = []
-    for path in [*sorted(directory.glob("audit-*.log")), log_file(directory)]:
-        if path.exists():
-            complete, _, _ = path.read_bytes().rpartition(b"\n")
-            events.extend(json.loads(line) for line in complete.splitlines() if line)
-    return events
+class Log:
+    """The events of one control plane; what was read once is not parsed again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = log_file(directory)
+        self._offset = 0
+        self._events: list[Event] = []
+
+    def read(self) -> list[Event]:
+        """Return the events in the order in which they were written; a last line still being written is left out."""
+        if self._file.exists():
+            with self._file.open("rb") as file:
+                file.seek(self._offset)
+                complete, end, _ = file.read().rpartition(b"\n")
+            self._offset += len(complete) + len(end)
+            self._events.extend(json.loads(line) for line in complete.splitlines() if line)
+        return list(self._events)

@@ -33,6 +33,7 @@ class ControlPlane(Servers):
 
     def __init__(self, found: binaries.Binaries, *, audit: bool, extra_flags: Sequence[str], controllers: bool) -> None:
         super().__init__(found, audit=audit, extra_flags=extra_flags, controllers=controllers)
+        self._log = audit_log.Log(self.directory)
         self._serial = itertools.count(1)
         self.admin_kubeconfig = self.directory / "admin.kubeconfig"
 
@@ -136,7 +137,7 @@ class ControlPlane(Servers):
             settle_seconds = 0.0  # stopped: nothing more will be written
         deadline = time.monotonic() + settle_seconds
         while True:
-            events = audit_log.read(self.directory)
+            events = self._log.read()
             if any(event["requestURI"] == mark for event in events) or time.monotonic() >= deadline:
                 return [event for event in events if _MARK not in event["requestURI"]]
             time.sleep(_POLL_SECONDS)

@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_rotated_files_come_first_and_a_line_still_being_written_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "audit-2026-01-02T00-00-00.000.log").write_text('{"n": 2}\n')
-    (tmp_path / "audit-2026-01-01T00-00-00.000.log").write_text('{"n": 1}\n')
-    (tmp_path / "audit.log").write_text('{"n": 3}\n{"n": 4}\n{"n": 5')
-    assert audit.read(tmp_path) == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]
-
-
-def test_no_log_is_no_event(tmp_path: Path) -> None:
-    assert audit.read(tmp_path) == []
+def test_each_line_is_read_once_and_one_still_being_written_when_it_is_whole(tmp_path: Path) -> None:
+    log = audit.Log(tmp_path)
+    assert log.read() == []
+    with (tmp_path / "audit.log").open("w") as file:
+        for text, expected in (('{"n": 1}\n{"n": 2', [1]), ("}\n", [1, 2]), ("", [1, 2])):
+            file.write(text)
+            file.flush()
+            assert [event["n"] for event in log.read()] == expected
 
 
 def test_the_policy_covers_everything(tmp_path: Path) -> None:
