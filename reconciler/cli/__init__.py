@@ -11,6 +11,7 @@ import click
 from reconciler.cli.certificates import certificates
 from reconciler.cli.cleanup import cleanup
 from reconciler.cli.daemons import run, serve
+from reconciler.cli.explain import explain
 from reconciler.cli.lint import lint
 from reconciler.cli.offline import check_config, render
 from reconciler.cli.once import diff, prove, reconcile
@@ -50,6 +51,7 @@ for command in (
     run,
     status,
     prove,
+    explain,
     lint,
     pause,
     resume,

@@ -21,7 +21,7 @@ from reconciler.settings import FailurePolicy, LabelSelector, Operator, Ramp, Re
 ALWAYS_EXCLUDED_NAMESPACES: Final = ("kube-system", "kubernetes-dashboard")
 
 # A profile without a type is not "a type said": has() is true for the empty type that the API server fills in.
-_UNTYPED = (
+UNTYPED: Final = (
     "!has(object.spec.securityContext) || !has(object.spec.securityContext.seccompProfile)"
     " || !has(object.spec.securityContext.seccompProfile.type) || object.spec.securityContext.seccompProfile.type == ''"
 )
@@ -57,7 +57,7 @@ def render(
         "timeoutSeconds": registration.timeout_seconds,
     }
     if registration.skip_typed_pods:
-        webhook["matchConditions"] = [{"name": "without-seccomp-profile-type", "expression": _UNTYPED}]
+        webhook["matchConditions"] = [{"name": "without-seccomp-profile-type", "expression": UNTYPED}]
     if registration.reinvocation_policy is not None:
         webhook["reinvocationPolicy"] = registration.reinvocation_policy.value
     return {

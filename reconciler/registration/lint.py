@@ -51,7 +51,7 @@ def check(manifest: Manifest, subjects: Iterable[Subject]) -> tuple[Finding, ...
 
     No entry may catch what must start without the webhook, and one of them must catch the canary.
     """
-    entries = [entry for entry in manifest.get("webhooks") or () if _is_called_for_pods(entry)]
+    entries = [entry for entry in manifest.get("webhooks") or () if covers_pod_creation(entry)]
     findings = []
     for subject in subjects:
         catching = next((entry for entry in entries if catches(entry, subject)), None)
@@ -72,7 +72,7 @@ def catches(entry: Manifest, subject: Subject) -> bool:
     return not any(_excluding(entry, subject))
 
 
-def _is_called_for_pods(entry: Manifest) -> bool:
+def covers_pod_creation(entry: Manifest) -> bool:
     """Return whether a rule of `entry` covers the creation of pods. Source: apiserver webhook/predicates/rules."""
     return any(
         {"", "*"} & set(rule.get("apiGroups") or ())

@@ -43,14 +43,30 @@ class _Metadata(_Partial):
 
 class _Profile(_Partial):
     type: str | None = None
+    localhost_profile: str | None = None
 
 
 class _SecurityContext(_Partial):
     seccomp_profile: _Profile | None = None
+    privileged: bool | None = None
+
+
+class _Container(_Partial):
+    name: str
+    restart_policy: str | None = None
+    security_context: _SecurityContext | None = None
+
+
+class _OperatingSystem(_Partial):
+    name: str | None = None
 
 
 class _PodSpec(_Partial):
+    os: _OperatingSystem | None = None
     security_context: _SecurityContext | None = None
+    init_containers: list[_Container] | None = None
+    containers: list[_Container] | None = None
+    ephemeral_containers: list[_Container] | None = None
 
 
 class _Pod(_Partial):
@@ -104,6 +120,7 @@ class _Entry(_Partial):
 
 
 class _Registration(_Partial):
+    metadata: _Metadata | None = None
     webhooks: list[_Entry] | None = None
 
 
@@ -114,6 +131,7 @@ class _Object(_Partial):
 _SHAPES: Final[dict[str, type[_Partial]]] = {
     **dict.fromkeys(WORKLOADS, _Job),
     "CronJob": _CronJob,
+    "PodTemplate": _Templated,
     "Pod": _Pod,
     "Namespace": _Object,
     "Service": _Service,

@@ -30,12 +30,13 @@ CANARY_POD_LABELS: Final = {
 }
 _OURS: Final = "seccomp-reconciler"
 _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
-WORKLOADS: Final = ("DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet")
+WORKLOADS: Final = ("DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet")
 # Where each keeps the pods that it makes.
 _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
     "Pod": (),
     **dict.fromkeys(WORKLOADS, ("spec", "template")),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    "PodTemplate": ("template",),
 }
 
 
@@ -114,13 +115,13 @@ def recognised(workload: Manifest, *, server: Mapping[str, str] | None = None) -
     """
     if workload.get("kind", "Pod") not in _TEMPLATES:
         return None
-    why = _why(_pod(workload).get("metadata") or {}, workload["metadata"], server or {})
+    why = _why(pod_of(workload).get("metadata") or {}, workload["metadata"], server or {})
     return None if why is None else subject(why, workload)
 
 
 def subject(why: Why, workload: Manifest) -> Subject:
     """Return the pod, or the pods of the workload, as the subject that they are said to be."""
-    pod, metadata = _pod(workload), workload["metadata"]
+    pod, metadata = pod_of(workload), workload["metadata"]
     context = (pod.get("spec") or {}).get("securityContext") or {}
     return Subject(
         why,
@@ -131,7 +132,8 @@ def subject(why: Why, workload: Manifest) -> Subject:
     )
 
 
-def _pod(workload: Manifest) -> Manifest:
+def pod_of(workload: Manifest) -> Manifest:
+    """Return the template of the pods that a workload makes, the pod itself where it is one."""
     for part in _TEMPLATES[workload.get("kind", "Pod")]:
         workload = workload.get(part) or {}
     return workload
