@@ -14,7 +14,7 @@ from reconciler.timestamps import utc
 
 if TYPE_CHECKING:
     from reconciler.controller.status import Status
-    from reconciler.registration.exposure import Exposed
+    from reconciler.pods.exposure import Exposed
 
 _COLOURS = {True: "green", False: "red"}
 # Pods that are printed by name; --output json has more.

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.cluster import NAMESPACES, PODS, Cluster, Selection
-from reconciler.registration import exposure, selectors
-from reconciler.registration.exposure import Exposed, Exposure
+from reconciler.pods import exposure
+from reconciler.pods.exposure import Exposed, Exposure
+from reconciler.registration import selectors
 from reconciler.registration.identity import Manifest
 from reconciler.registration.memory import Memory
 

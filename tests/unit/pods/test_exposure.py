@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.registration import exposure
+from reconciler.pods import exposure
+from reconciler.pods.exposure import Cause, Exposed, Exposure
 from reconciler.registration.desired import render
-from reconciler.registration.exposure import Exposed, Exposure
 from reconciler.registration.memory import Memory, State, Window
 from reconciler.settings import Registration
 from reconciler.timestamps import utc
@@ -115,9 +115,31 @@ def test_everybody_else_without_a_type_is_one(manifest: dict[str, Any]) -> None:
     assert found(manifest, at_fail(FIRST)) is Exposure.IN_WINDOW
 
 
-def test_a_container_s_own_profile_does_not_count_for_the_pod() -> None:
-    spec = {"containers": [{"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}]}
-    assert found(pod(spec=spec), at_fail(FIRST)) is Exposure.IN_WINDOW
+def test_a_pod_is_protected_where_every_container_names_a_profile() -> None:
+    typed = {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
+    every = {"containers": [{"name": "a", **typed}], "initContainers": [{"name": "b", **typed}]}
+    assert exposure.of_pod(pod(spec=every), ENTRY, at_fail(FIRST)) is None
+    but_one = {"containers": [{"name": "a", **typed}], "initContainers": [{"name": "b"}]}
+    assert found(pod(spec=but_one), at_fail(FIRST)) is Exposure.IN_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("at", "memory", "registered", "expected"),
+    [
+        (50, at_fail(FIRST), START - 500, Cause.IN_WINDOW),
+        (150, at_fail(FIRST), START - 500, Cause.UNEXPLAINED),
+        (-100, at_fail(FIRST), START - 500, Cause.BEFORE_FAIL),
+        (-600, at_fail(FIRST), START - 500, Cause.OLDER),
+        (50, Memory(State.IGNORE, START, "registered"), START, Cause.BEFORE_FAIL),
+        (50, None, START, Cause.NOT_KNOWN),
+        (-50, None, START, Cause.OLDER),
+        (50, None, None, Cause.NOT_REGISTERED),
+    ],
+)
+def test_why_an_unprotected_pod_has_no_profile(
+    at: float, memory: Memory | None, registered: float | None, expected: Cause
+) -> None:
+    assert exposure.cause(pod(START + at), memory, registered)[0] is expected
 
 
 def test_an_entry_without_a_selector_leaves_nobody_out() -> None:
