@@ -428,6 +428,8 @@ def parse(document: bytes, *, origin: str) -> ReconcilerConfiguration:
         content = yaml.load(document, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of CSafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfigurationError(f"{origin}: not readable as YAML: {error}") from error
+    if isinstance(content, dict):
+        _check_type(content, origin)
     if not isinstance(content, dict) or "kind" not in content or "apiVersion" not in content:
         raise InvalidConfigurationError(
             f"{origin}: expected a document with apiVersion: {API_VERSION} and kind: {KIND}"
@@ -436,6 +438,30 @@ def parse(document: bytes, *, origin: str) -> ReconcilerConfiguration:
         return ReconcilerConfiguration.model_validate(content)
     except ValidationError as error:
         raise InvalidConfigurationError(f"{origin}: {_explain(error)}") from error
+
+
+# What carries a GardenletConfiguration, by group. settings.py imports nothing of the packages that read it.
+_GARDENLET_GROUPS: Final = ("gardenlet.config.gardener.cloud", "seedmanagement.gardener.cloud")
+_GARDENLET_KIND: Final = "GardenletConfiguration"
+_EMBEDDING_KINDS: Final = ("Gardenlet", "ManagedSeed")
+_OWN_GROUP: Final = API_VERSION.partition("/")[0]
+
+
+def _check_type(content: dict[Any, Any], origin: str) -> None:
+    """Refuse a document of another type in one line; Any: what YAML holds. What is missing is judged elsewhere."""
+    api_version, kind = content.get("apiVersion"), content.get("kind")
+    group = api_version.partition("/")[0] if isinstance(api_version, str) else ""
+    is_untyped = api_version is None and kind is None
+    if group in _GARDENLET_GROUPS or kind == _GARDENLET_KIND or (is_untyped and "featureGates" in content):
+        found = kind if kind in _EMBEDDING_KINDS else _GARDENLET_KIND
+        raise InvalidConfigurationError(
+            f"{origin}: a {found}, expected a {KIND}; give it with --gardenlet-config instead of --config"
+        )
+    if isinstance(api_version, str) and isinstance(kind, str) and group != _OWN_GROUP and kind != KIND:
+        raise InvalidConfigurationError(
+            f"{origin}: found apiVersion: {api_version[:60]!a} and kind: {kind[:60]!a}, "
+            f"expected apiVersion: {API_VERSION} and kind: {KIND}; give the document itself, not an object with it"
+        )
 
 
 def _explain(error: ValidationError) -> str:

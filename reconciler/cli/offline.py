@@ -14,7 +14,8 @@ from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, as_yaml, decide,
 def check_config(file: Path, output: str) -> None:
     """Say whether the gate is on in FILE, and why, exactly as gardenlet decides it.
 
-    FILE is a GardenletConfiguration, or a Gardenlet or ManagedSeed object that embeds one; - is standard input.
+    FILE is a GardenletConfiguration, or an object that carries one: a Gardenlet, a ManagedSeed, a ConfigMap or a List,
+    as kubectl prints it; - is standard input.
     """
     decision = decide(file)
     if output == "json":

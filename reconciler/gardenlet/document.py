@@ -9,6 +9,7 @@ gardenlet's versions): a wrong kind there makes gardenlet refuse a document that
 
 Refused here although gardenlet would accept it, always on the side of leaving the cluster alone:
 - a document that says nothing: empty, `null`, `{}`, or without one known field that has a value;
+- a document without apiVersion, kind and featureGates that has a field which is not known: values of a chart, a part;
 - more than MAX_DOCUMENT_BYTES, nesting deeper than MAX_NESTING (aliases followed), a number longer than
   MAX_NUMBER_CHARACTERS, more than MAX_TAG_DIRECTIVES;
 - invalid UTF-8 or UTF-16, or a control character, behind the end of the first YAML document;
@@ -25,11 +26,13 @@ Source: apimachinery runtime/serializer, sigs.k8s.io/yaml v1.6, go.yaml.in/yaml 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from types import MappingProxyType
 from typing import Final, NoReturn
 
+from reconciler.gardenlet.featuregates import GATE
 from reconciler.gardenlet.formats import read
+from reconciler.gardenlet.objects import refuse_inheritance, unwrap
+from reconciler.gardenlet.schema import FIELDS, OWN_KIND, FieldKind, TypeMeta, is_known, type_meta
 from reconciler.gardenlet.values import (
     API_GROUP,
     API_VERSION,
@@ -46,11 +49,11 @@ from reconciler.gardenlet.values import (
     refuse,
 )
 
+_MOST_NAMED: Final = 5
+
 __all__ = [
     "API_GROUP",
     "API_VERSION",
-    "EMBEDDING_GROUP",
-    "EMBEDDING_PATHS",
     "KIND",
     "MAX_DOCUMENT_BYTES",
     "MAX_NESTING",
@@ -60,13 +63,6 @@ __all__ = [
     "parse",
     "parse_any",
 ]
-
-EMBEDDING_GROUP: Final = "seedmanagement.gardener.cloud"
-EMBEDDING_VERSION: Final = "v1alpha1"
-# Where the objects of the seedmanagement group carry the document. Source: gardener pkg/apis/seedmanagement/v1alpha1.
-EMBEDDING_PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"Gardenlet": ("spec", "config"), "ManagedSeed": ("spec", "gardenlet", "config")}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,68 +84,21 @@ def parse(document: bytes, *, origin: str) -> GardenletConfiguration:
 
 
 def parse_any(document: bytes, *, origin: str) -> GardenletConfiguration:
-    """Like parse, but the document may also be a Gardenlet or a ManagedSeed that embeds the configuration.
+    """Like parse, but the document may also be a Kubernetes object that carries the configuration: see objects.py.
 
-    Raises InvalidConfigurationError as parse does, and where such an object has another version, or embeds nothing.
+    Raises InvalidConfigurationError as parse does; where such an object carries none, or several; and where it is a
+    ManagedSeed that does not state the gate and inherits from its parent (the parent may state it).
     """
-    value = read(document, origin)
-    meta = _type_meta(value, origin) if is_object(value) else _TypeMeta()
-    if meta.group != EMBEDDING_GROUP:
-        return _configuration(value, origin)
-    path = EMBEDDING_PATHS.get(meta.kind) if meta.version == EMBEDDING_VERSION else None
-    if path is None:
-        supported = " or ".join(EMBEDDING_PATHS)
-        refuse(
-            f"{origin} is {excerpt(f'{meta.group}/{meta.version}')} {excerpt(meta.kind)}",
-            f"expected {EMBEDDING_GROUP}/{EMBEDDING_VERSION} {supported}, or {API_GROUP}/{API_VERSION} {KIND}",
-        )
-    where = f"{origin}, {'.'.join(path)}"
-    return _configuration(_embedded(value, path, where), where)
+    found = unwrap(read(document, origin), origin)
+    if found.inherits:
+        configuration = None if found.value is None else _configuration(found.value, found.origin)
+        if configuration is None or GATE not in configuration.feature_gates:
+            refuse_inheritance(found.origin, GATE)
+        return configuration
+    return _configuration(found.value, found.origin)
 
 
-class _Kind(Enum):
-    """What a field of the struct takes; null is taken by each and changes nothing."""
-
-    OBJECT = "a mapping"
-    TEXT = "a text"
-    LIST = "a list"
-
-
-# The top-level fields. Source: gardener pkg/apis/config/gardenlet/v1alpha1/types.go, type GardenletConfiguration.
-_FIELDS: Final[Mapping[str, _Kind]] = MappingProxyType(
-    {
-        "apiVersion": _Kind.TEXT,
-        "kind": _Kind.TEXT,
-        "gardenClientConnection": _Kind.OBJECT,
-        "seedClientConnection": _Kind.OBJECT,
-        "shootClientConnection": _Kind.OBJECT,
-        "controllers": _Kind.OBJECT,
-        "resources": _Kind.OBJECT,
-        "leaderElection": _Kind.OBJECT,
-        "logLevel": _Kind.TEXT,
-        "logFormat": _Kind.TEXT,
-        "server": _Kind.OBJECT,
-        "debugging": _Kind.OBJECT,
-        "featureGates": _Kind.OBJECT,
-        "seedConfig": _Kind.OBJECT,
-        "logging": _Kind.OBJECT,
-        "sni": _Kind.OBJECT,
-        "etcdConfig": _Kind.OBJECT,
-        "exposureClassHandlers": _Kind.LIST,
-        "monitoring": _Kind.OBJECT,
-        "nodeToleration": _Kind.OBJECT,
-    }
-)
-# apiVersion and kind are first looked up by encoding/json, which folds case (U+017F and U+212A too), unlike the struct.
-_FOLDED: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ\u017f\u212a", "abcdefghijklmnopqrstuvwxyzsk")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class _TypeMeta:
-    group: str = ""
-    version: str = ""
-    kind: str = ""
 
 
 def _configuration(value: Value, origin: str) -> GardenletConfiguration:
@@ -157,11 +106,27 @@ def _configuration(value: Value, origin: str) -> GardenletConfiguration:
         _refuse_silence(origin)
     if not is_object(value):
         refuse(f"{origin} holds {kind_name(value)}", f"expected a mapping with the fields of {KIND}")
-    _check_type_meta(_type_meta(value, origin), origin)
+    meta = type_meta(value, origin)
+    _check_type_meta(meta, origin)
+    if meta.is_absent:
+        _check_untyped(value, origin)
     # To Go, an empty text is as good as none.
-    if all(content in (None, "") or not _is_known(name) for name, content in pairs_of(value)):
+    if all(content in (None, "") or not is_known(name) for name, content in pairs_of(value)):
         _refuse_silence(origin)
     return GardenletConfiguration(MappingProxyType(_feature_gates(value, origin)))
+
+
+def _check_untyped(value: Value, origin: str) -> None:
+    """Refuse what looks like a part of something else: gardenlet would read it as a document that asks for nothing."""
+    pairs = pairs_of(value)
+    unknown = [excerpt(name) for name, _ in pairs if not is_known(name)]
+    if unknown and all(name != "featureGates" or content is None for name, content in pairs):
+        named = ", ".join(unknown[:_MOST_NAMED]) + (", ..." if len(unknown) > _MOST_NAMED else "")
+        refuse(
+            f"{origin} has no apiVersion, no kind, no featureGates, and fields that {KIND} does not have ({named})",
+            f"expected apiVersion {API_GROUP}/{API_VERSION} and kind {KIND}; values of gardenlet's chart hold it "
+            "under config",
+        )
 
 
 def _refuse_silence(origin: str) -> NoReturn:
@@ -171,30 +136,14 @@ def _refuse_silence(origin: str) -> NoReturn:
     )
 
 
-def _is_known(name: str) -> bool:
-    return name in _FIELDS or name.translate(_FOLDED) in ("apiversion", "kind")
-
-
-def _type_meta(value: Value, origin: str) -> _TypeMeta:
-    found = {"apiversion": "", "kind": ""}
-    for name, content in pairs_of(value):
-        folded = name.translate(_FOLDED)
-        if folded not in found or content is None:
-            continue
-        if not isinstance(content, str):
-            refuse(f"{origin}, {excerpt(name)} holds {kind_name(content)}", "expected a text")
-        found[folded] = content
-    api_version = found["apiversion"]
-    if api_version in ("", "/"):
-        return _TypeMeta(kind=found["kind"])
-    if api_version.count("/") > 1:
-        refuse(f"{origin} has apiVersion {excerpt(api_version)}", f"expected {API_GROUP}/{API_VERSION}")
-    group, _, version = api_version.rpartition("/")
-    return _TypeMeta(group, version, found["kind"])
-
-
-def _check_type_meta(meta: _TypeMeta, origin: str) -> None:
+def _check_type_meta(meta: TypeMeta, origin: str) -> None:
     """Refuse another type; what is missing is taken from the expected type. Source: apimachinery gvkWithDefaults."""
+    if meta.is_own:
+        refuse(
+            f"{origin} is the reconciler's own {OWN_KIND}",
+            f"expected a {KIND} here",
+            remedy="give it with --config, and gardenlet's with --gardenlet-config; until then nothing is changed",
+        )
     group, version = meta.group, meta.version
     if not version and group in ("", API_GROUP):
         group, version = API_GROUP, API_VERSION
@@ -209,7 +158,7 @@ def _feature_gates(value: Value, origin: str) -> dict[str, bool]:
     """Check the kind of each known field and return the gates; JSON's repeated sections add up, as in Go."""
     gates: dict[str, bool] = {}
     for name, content in pairs_of(value):
-        kind = _FIELDS.get(name)
+        kind = FIELDS.get(name)
         if kind is None:
             continue
         if content is None:
@@ -225,14 +174,14 @@ def _feature_gates(value: Value, origin: str) -> dict[str, bool]:
     return gates
 
 
-def _takes(kind: _Kind, value: Value) -> bool:
+def _takes(kind: FieldKind, value: Value) -> bool:
     match kind:
-        case _Kind.TEXT:
+        case FieldKind.TEXT:
             return isinstance(value, str)
-        case _Kind.OBJECT:
+        case FieldKind.OBJECT:
             return is_object(value)
-        case _Kind.LIST:
-            return kind_name(value) == _Kind.LIST.value
+        case FieldKind.LIST:
+            return kind_name(value) == FieldKind.LIST.value
 
 
 def _check_etcd_gates(value: Value, origin: str) -> None:
@@ -241,7 +190,7 @@ def _check_etcd_gates(value: Value, origin: str) -> None:
             continue
         where = f"{origin}, etcdConfig.featureGates"
         if not is_object(content):
-            refuse(f"{where} holds {kind_name(content)}", f"expected {_Kind.OBJECT.value}")
+            refuse(f"{where} holds {kind_name(content)}", f"expected {FieldKind.OBJECT.value}")
         for _ in _gate_values(content, where):
             pass
 
@@ -254,17 +203,3 @@ def _gate_values(value: Value, where: str) -> Iterator[tuple[str, bool]]:
                 "expected true or false, without quotes",
             )
         yield _SURROGATES.sub("\ufffd", name), bool(content)
-
-
-def _embedded(value: Value, path: tuple[str, ...], where: str) -> Value:
-    for step in path:
-        found = [content for name, content in pairs_of(value) if name == step]
-        if not found or found[-1] is None:
-            refuse(
-                f"{where} is absent or null",
-                f"expected the {KIND} that this object embeds; without it nothing is asked",
-            )
-        value = found[-1]
-        if not is_object(value):
-            refuse(f"{where}: {step} holds {kind_name(value)}", f"expected {_Kind.OBJECT.value}")
-    return value

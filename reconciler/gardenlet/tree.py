@@ -178,6 +178,8 @@ class Decoder:
             if not isinstance(value, Collection) or value.entries is None:
                 raise Unreadable("a merge (<<) takes a mapping or a list of mappings")
             frame.merges.append(value)
+        else:
+            collection.elements.append(value)
         collection.unfit = collection.unfit or unfit_value(value)
 
     def deliver_to_mapping(self, frame: _Frame, value: Value) -> None:

@@ -37,9 +37,9 @@ class Unreadable(Exception):  # noqa: N818 - never leaves this module
         self.place = place
 
 
-def refuse(found: str, expected: str) -> NoReturn:
+def refuse(found: str, expected: str, *, remedy: str = _REMEDY) -> NoReturn:
     """Raise the error that leaves this package: what was found, what was expected, what to do."""
-    raise InvalidConfigurationError(f"{found}: {expected}; {_REMEDY}")
+    raise InvalidConfigurationError(f"{found}: {expected}; {remedy}")
 
 
 def excerpt(text: str) -> str:
@@ -89,10 +89,11 @@ class Collection:
     overriding: `unfit` is the reason why this value cannot be had, or None.
     """
 
-    __slots__ = ("depth", "entries", "is_open", "suspect", "unfit")
+    __slots__ = ("depth", "elements", "entries", "is_open", "suspect", "unfit")
 
     def __init__(self, entries: "dict[Scalar, Value] | None") -> None:
         self.entries = entries
+        self.elements: list[Value] = []  # of a list
         self.depth = 1
         self.is_open = True
         self.suspect = False
@@ -120,6 +121,13 @@ def is_object(value: Value) -> bool:
 def pairs_of(value: Value) -> list[tuple[str, Value]]:
     """Return the pairs of an object, none of anything else."""
     return value.pairs() if isinstance(value, Object | Collection) else []
+
+
+def elements_of(value: Value) -> "list[Value]":
+    """Return the elements of a list, none of anything else."""
+    if isinstance(value, Collection):
+        return value.elements
+    return value if isinstance(value, list) else []
 
 
 def kind_name(value: Value) -> str:

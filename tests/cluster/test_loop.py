@@ -141,8 +141,16 @@ async def test_a_config_map_volume_is_followed_through_its_symlink_swap(field: F
         await standing(field)
 
 
+INHERITS = """apiVersion: seedmanagement.gardener.cloud/v1alpha1
+kind: ManagedSeed
+spec: {gardenlet: {config: {kind: GardenletConfiguration, logLevel: info}}}
+"""
+
+
 @pytest.mark.parametrize(
-    "broken", ["", "featureGates: [", "\x00\x01", None], ids=["emptied", "cut", "binary", "deleted"]
+    "broken",
+    ["", "featureGates: [", "\x00\x01", INHERITS, None],
+    ids=["emptied", "cut", "binary", "a part", "deleted"],
 )
 async def test_an_unreadable_configuration_keeps_the_last_good_state_in_force(field: Field, broken: str | None) -> None:
     async with looping(field) as running:

@@ -192,8 +192,14 @@ async def test_a_thousand_passes_write_nothing(field: Field, cluster: Cluster) -
 
 @pytest.mark.parametrize(
     ("broken", "code"),
-    [("featureGates: [", 65), ("", 65), ("apiVersion: v1\nkind: Pod\n", 65), (None, 66)],
-    ids=["not-yaml", "empty", "another-kind", "missing"],
+    [
+        ("featureGates: [", 65),
+        ("", 65),
+        ("apiVersion: v1\nkind: Pod\n", 65),
+        ("config: {featureGates: {DefaultSeccompProfile: true}}\nresources: {}\n", 65),
+        (None, 66),
+    ],
+    ids=["not-yaml", "empty", "another-kind", "values-of-a-chart", "missing"],
 )
 def test_an_unreadable_configuration_changes_nothing(field: Field, broken: str | None, code: int) -> None:
     run(field, "reconcile", *field.seed.inputs)

@@ -21,6 +21,46 @@ def test_a_header_alone_means_all_defaults() -> None:
     assert parse({}) == settings.ReconcilerConfiguration()
 
 
+GARDENLET_TYPE = "gardenlet.config.gardener.cloud/v1alpha1"
+SEEDMANAGEMENT = "seedmanagement.gardener.cloud/v1alpha1"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"apiVersion": GARDENLET_TYPE, "kind": "GardenletConfiguration"}, "a GardenletConfiguration"),
+        ({"apiVersion": GARDENLET_TYPE, "featureGates": {}}, "a GardenletConfiguration"),
+        ({"apiVersion": GARDENLET_TYPE.replace("alpha", "beta"), "kind": "Else"}, "a GardenletConfiguration"),
+        ({"kind": "GardenletConfiguration", "logLevel": "info"}, "a GardenletConfiguration"),
+        ({"featureGates": {"DefaultSeccompProfile": True}}, "a GardenletConfiguration"),
+        ({"apiVersion": SEEDMANAGEMENT, "kind": "ManagedSeed", "spec": {}}, "a ManagedSeed"),
+        ({"apiVersion": SEEDMANAGEMENT, "kind": "Gardenlet", "spec": {}}, "a Gardenlet,"),
+    ],
+)
+def test_a_gardenlet_configuration_is_named_with_the_flag_that_is_meant(content: object, words: str) -> None:
+    with pytest.raises(InvalidConfigurationError) as caught:
+        settings.parse(yaml.safe_dump(content).encode(), origin="a.yaml")
+    message = str(caught.value)
+    assert words in message
+    assert message.endswith("expected a ReconcilerConfiguration; give it with --gardenlet-config instead of --config")
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"apiVersion": "v1", "kind": "ConfigMap", "data": {"config.yaml": "a"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {}},
+        {"apiVersion": "apps/v1", "kind": "x\n\x1b" + "y" * 1000},
+    ],
+)
+def test_another_type_is_named_in_one_line(content: object) -> None:
+    with pytest.raises(InvalidConfigurationError, match="expected apiVersion: seccomp-reconciler") as caught:
+        settings.parse(yaml.safe_dump(content).encode(), origin="a.yaml")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
 WRONG: dict[str, tuple[dict[str, object], str]] = {
     "unknown": ({"registration": {"timeout": 3}}, "registration.timeout: no such option"),
     "timeout-too-long": ({"registration": {"timeoutSeconds": 16}}, "registration.timeoutSeconds: .*15"),

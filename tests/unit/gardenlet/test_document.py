@@ -128,7 +128,10 @@ INDENTED = "".join(f"      {line}\n" for line in HEAD.splitlines())
     "head",
     [
         pytest.param(f"{SEEDMANAGEMENT}kind: Gardenlet\nspec:\n  deployment: {{}}\n  config:\n", id="Gardenlet"),
-        pytest.param(f"{SEEDMANAGEMENT}kind: ManagedSeed\nspec:\n  gardenlet:\n    config:\n", id="ManagedSeed"),
+        pytest.param(
+            f"{SEEDMANAGEMENT}kind: ManagedSeed\nspec:\n  gardenlet:\n    mergeWithParent: false\n    config:\n",
+            id="ManagedSeed",
+        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_embedded_document_in_json() -> None:
             f"{SEEDMANAGEMENT}kind: Gardenlet\nspec: {{config: }}", "spec.config is absent or null", id="null"
         ),
         pytest.param(
-            f"{SEEDMANAGEMENT}kind: ManagedSeed\nspec: {{gardenlet: {{}}}}",
+            f"{SEEDMANAGEMENT}kind: ManagedSeed\nspec: {{gardenlet: {{mergeWithParent: no}}}}",
             "spec.gardenlet.config is absent or null",
             id="no gardenlet config",
         ),

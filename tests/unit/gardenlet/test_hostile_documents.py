@@ -74,7 +74,9 @@ except InvalidConfigurationError as error:
         pytest.param("fill(b'[],', b'{\"kind\":\"\",\"a\":[', b'1]}')", "refused", id="many empty JSON lists"),
         pytest.param("HEAD + b'x: ' + b'9' * 3000000", "a number of 3000000 characters", id="digits"),
         pytest.param("HEAD + b'x: 1' + b'_' * 3000000", "enabled", id="underscores"),
-        pytest.param("b'{\"logLevel\":\"a\",\"a\":' + b'9' * 3000000 + b'}'", "disabled", id="JSON digits"),
+        pytest.param(
+            "b'{\"kind\":\"GardenletConfiguration\",\"a\":' + b'9' * 3000000 + b'}'", "disabled", id="JSON digits"
+        ),
         pytest.param("HEAD + b'x: \"' + b'\\\\\\\\' * 1500000 + b'\\\\/\"'", "the escape", id="backslashes"),
         pytest.param(
             "fill(b'\"a\",', HEAD + b\"s: '\\\\/'\\nx: [\", b']')", "enabled", id="many quoted beside a slash"
@@ -108,7 +110,9 @@ def test_answer_does_not_depend_on_how_deep_the_caller_stands() -> None:
     """What is nested to the limit is read even where few frames are left."""
     program = """
 from reconciler.gardenlet import document
-texts = [b'{"kind":"","logLevel":"a","a":' + b'[' * 99 + b']' * 99 + b'}', b'logLevel: a\\na: ' + b'[' * 99 + b']' * 99]
+kind = 'GardenletConfiguration'
+nest = '[' * 99 + ']' * 99
+texts = [f'{{"kind":"{kind}","a":{nest}}}'.encode(), f'kind: {kind}\\na: {nest}'.encode()]
 def descend(levels):
     if levels:
         return descend(levels - 1)
