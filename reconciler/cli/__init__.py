@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import click
 
+from reconciler.cli.audit import audit
 from reconciler.cli.certificates import certificates
 from reconciler.cli.cleanup import cleanup
 from reconciler.cli.daemons import run, serve
@@ -52,6 +53,7 @@ for command in (
     status,
     prove,
     explain,
+    audit,
     lint,
     pause,
     resume,

@@ -17,14 +17,14 @@ def lines(found: Explanation) -> list[str]:
     shown = [click.style(found.sentence, fg=_COLOURS.get(found.result, "red"))]
     rows = [("CONTAINER", "ROLE", "PROFILE", "FROM")]
     rows += [(one.name, one.role.value, one.profile, one.source.value) for one in found.containers]
-    shown += ["", *_table(rows)]
+    shown += ["", *table(rows)]
     for step in found.steps:
         entry = step.entry
         policy = entry.webhook.get("failurePolicy", "Fail")
         shown += ["", f"{entry} ({entry.owner.value}, failurePolicy {policy}): {_outcome(step)}"]
         terms = [("MATCHES", "PART", "TERM")]
         terms += [(_ANSWERS[term.holds], term.part, term.text) for term in step.match.terms]
-        shown += [f"  {line}" for line in _table(terms)]
+        shown += [f"  {line}" for line in table(terms)]
     shown += [f"note: {note}" for note in found.notes]
     return shown
 
@@ -35,7 +35,8 @@ def _outcome(step: Step) -> str:
     return "not called" if step.match.is_called is False else "not known whether it is called"
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the rows as lines with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

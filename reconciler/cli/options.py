@@ -17,7 +17,8 @@ EXIT_CODES: Final = """
 \b
 Exit codes:
   0   done, whether or not something had to change
-  1   diff: something would change; explain: a pod is unprotected, refused, or not known
+  1   diff: something would change; explain: a pod is unprotected, refused, or not known;
+      audit: what --fail-on names
   64  wrong usage
   65  a configuration is invalid, or the API server refuses what it says
   66  a configuration was not found

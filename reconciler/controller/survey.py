@@ -4,11 +4,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.cluster import NAMESPACES, PODS, Cluster, Selection
+from reconciler.controller import observing
+from reconciler.controller.reconcile import target_of
+from reconciler.errors import ForbiddenError
 from reconciler.pods import exposure
+from reconciler.pods.audit import Registered, registered_among
 from reconciler.pods.exposure import Exposed, Exposure
-from reconciler.registration import selectors
+from reconciler.registration import selectors, twin
+from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest
 from reconciler.registration.memory import Memory
+from reconciler.settings import Registration
 
 # Pods that are named; the others are counted.
 MOST_NAMED: Final = 50
@@ -43,3 +49,19 @@ async def survey(cluster: Cluster, entry: Manifest, memory: Memory) -> Survey:
                 if len(named) < MOST_NAMED:
                     named.append(found)
     return Survey(counts[Exposure.IN_WINDOW], counts[Exposure.UNEXPLAINED], tuple(named))
+
+
+async def registered_in(cluster: Cluster, registration: Registration) -> tuple[Registered, list[str]]:
+    """Return what decides in this cluster, for an audit, and notes; raises as `cluster` does."""
+    observed = await cluster.get(target_of(registration))
+    if observed is not None:
+        return registered_among([observed], registration)
+    try:
+        upstream = await cluster.get(observing.twin_target(registration))
+    except ForbiddenError as error:
+        return Registered(render(registration, ca_bundle=None)["webhooks"][0], is_known=False), [str(error)]
+    if twin.entry_of(upstream, registration) is not None:
+        return registered_among([upstream or {}], registration)
+    return Registered(render(registration, ca_bundle=None)["webhooks"][0]), [
+        "no entry for seccomp profiles is registered"
+    ]

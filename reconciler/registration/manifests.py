@@ -30,6 +30,7 @@ class _Partial(BaseModel):
 
 class _Owner(_Partial):
     kind: str
+    name: str | None = None
 
 
 class _Metadata(_Partial):
@@ -38,6 +39,7 @@ class _Metadata(_Partial):
     namespace: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    creation_timestamp: str | None = None
     owner_references: list[_Owner] | None = None
 
 
@@ -155,18 +157,21 @@ def parse(content: bytes, *, origin: str) -> tuple[Manifest, ...]:
     """
     found = []
     for place, one in _objects(_documents(content, origin), origin):
-        try:
-            _Object.model_validate(one)
-            _SHAPES[one["kind"]].model_validate(one)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            path = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
-            raise InvalidConfigurationError(
-                f"{place}: {path}: {message}, got {reprlib.repr(first['input'])}"
-            ) from error
+        check(one, place)
         found.append(one)
     return tuple(found)
+
+
+def check(one: Manifest, place: str) -> None:
+    """Raise InvalidConfigurationError, which names `place` and the field, where `one` has not the shape of its kind."""
+    try:
+        _Object.model_validate(one)
+        _SHAPES[one["kind"]].model_validate(one)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidConfigurationError(f"{place}: {path}: {message}, got {reprlib.repr(first['input'])}") from error
 
 
 def _documents(content: bytes, origin: str) -> list[Any]:

@@ -1,0 +1,227 @@
+"""The command `audit`: which pods run without a profile, and what to restart."""
+
+import asyncio
+import contextlib
+import mmap
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+from reconciler.cli.options import EXIT_CODES, Options, cluster_options
+from reconciler.errors import ConfigurationNotFoundError, ExitCode, InvalidConfigurationError
+
+if TYPE_CHECKING:
+    from reconciler.pods.audit import Audit, Registered
+    from reconciler.registration.identity import Manifest
+    from reconciler.settings import ReconcilerConfiguration
+
+FORMATS: Final = ("table", "json", "csv")
+_EXAMPLES: Final = """
+\b
+Examples:
+  seccomp-reconciler audit
+  seccomp-reconciler audit -n shoot--a--b --output json --fail-on unprotected
+  kubectl get namespaces,pods -A -o json > seed.json && seccomp-reconciler audit -f seed.json
+"""
+# Pods between two lines of progress on a terminal.
+_PROGRESS: Final = 500
+
+
+@click.command(epilog=_EXAMPLES + EXIT_CODES)
+@cluster_options
+@click.option("-n", "--namespace", "namespaces", multiple=True, help="Audit this namespace alone. May be repeated.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Count the namespaces that are not selected, too.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    multiple=True,
+    help="Audit these objects instead of a cluster; - is standard input. May be repeated.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["unprotected", "unconfined", "never"]),
+    default="never",
+    show_default=True,
+    help="Exit 1 where such pods are found; unconfined includes unprotected.",
+)
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, help="Format.")
+def audit(
+    namespaces: tuple[str, ...],
+    all_namespaces: bool,  # noqa: FBT001 - click's keyword
+    files: tuple[Path, ...],
+    fail_on: str,
+    output: str,
+    **options: Any,  # noqa: ANN401 - click's keywords, checked by Options
+) -> None:
+    """Count protected, exempt and unprotected pods, and say what to restart.
+
+    Each pod of the namespaces that the registration selects is judged by its own fields; nothing is written. The result
+    is counted by namespace and by workload. Workloads with unprotected pods follow with the command that restarts them,
+    shoot by shoot.
+
+    With -f no cluster is needed: FILE is what `kubectl get namespaces,pods -A -o json` prints. Namespace objects give
+    the labels that the registration selects by; the MutatingWebhookConfiguration tells fail-open windows.
+    """
+    from reconciler.cli import audit_report  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.pods import audit as core  # noqa: PLC0415 - likewise
+
+    chosen = Options(**options)
+    if namespaces and all_namespaces:
+        raise click.UsageError("--namespace does not go with --all-namespaces")
+    if files and (chosen.kubeconfig or chosen.context):
+        raise click.UsageError("-f reads no cluster: it does not go with --kubeconfig or --context")
+    settings = chosen.settings()
+    found, registered, notes = (
+        _of_files(files, settings, namespaces, every=all_namespaces)
+        if files
+        else asyncio.run(_of_cluster(chosen, settings, namespaces, every=all_namespaces))
+    )
+    if found.unknown_namespaces:
+        names = sorted(found.unknown_namespaces)
+        notes.append(
+            f"the labels of {len(names)} namespaces are not given, they count as selected: {', '.join(names[:3])}"
+            f"{', ...' if len(names) > 3 else ''}; give their Namespace objects, too"  # noqa: PLR2004 - as sliced
+        )
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(audit_report.rendered(output, found, registered, notes), nl=False)
+    sys.exit(ExitCode.DIFFERENT if core.fails(found.total, fail_on) else ExitCode.OK)
+
+
+async def _of_cluster(
+    options: Options, settings: "ReconcilerConfiguration", namespaces: tuple[str, ...], *, every: bool
+) -> "tuple[Audit, Registered, list[str]]":
+    from reconciler.cluster import NAMESPACES, PODS, Selection  # noqa: PLC0415 - imports kubernetes
+    from reconciler.controller.survey import registered_in  # noqa: PLC0415 - likewise
+    from reconciler.pods.audit import Audit  # noqa: PLC0415 - likewise
+
+    async with options.cluster(settings) as cluster:
+        registered, notes = await registered_in(cluster, settings.registration)
+        labels = {
+            one["metadata"]["name"]: one["metadata"].get("labels") or {}
+            async for one in cluster.select(Selection(NAMESPACES))
+        }
+        if missing := [name for name in namespaces if name not in labels]:
+            raise ConfigurationNotFoundError(f"no such namespace: {', '.join(missing)}; check --namespace")
+        found = Audit(registered, labels)
+        with _progress() as progress:
+            for namespace in namespaces or (None,):
+                async for pod in cluster.select(Selection(PODS, namespace)):
+                    progress()
+                    if every or namespace or found.is_selected(pod["metadata"].get("namespace", "")) is not False:
+                        found.add(pod)
+    return found, registered, notes
+
+
+def _of_files(
+    files: Iterable[Path], settings: "ReconcilerConfiguration", namespaces: tuple[str, ...], *, every: bool
+) -> "tuple[Audit, Registered, list[str]]":
+    from reconciler.pods.audit import Audit, registered_among  # noqa: PLC0415 - heavy, and not every command needs it
+
+    with contextlib.ExitStack() as stack:
+        opened = [
+            (stack.enter_context(_opened(file)), "standard input" if str(file) == "-" else str(file)) for file in files
+        ]
+        # Twice: what selects a pod may be written behind it.
+        labels: dict[str, dict[str, str]] = {}
+        configurations = []
+        for file, origin in opened:
+            for one in _objects(file, origin, ("Namespace", "MutatingWebhookConfiguration")):
+                if one["kind"] == "Namespace":
+                    labels[one["metadata"].get("name") or ""] = one["metadata"].get("labels") or {}
+                else:
+                    configurations.append(one)
+        registered, notes = registered_among(configurations, settings.registration)
+        found = Audit(registered, labels)
+        with _progress() as progress:
+            for file, origin in opened:
+                for pod in _objects(file, origin, ("Pod",)):
+                    progress()
+                    namespace = pod["metadata"].get("namespace") or "default"
+                    if namespace in namespaces or (
+                        not namespaces and (every or found.is_selected(namespace) is not False)
+                    ):
+                        found.add(pod)
+    return found, registered, notes
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    """Open a regular file; standard input is copied into one that has no name, since it is read twice."""
+    if str(file) == "-":
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.flush()
+            yield copy
+        return
+    try:
+        if not file.is_file():
+            kind = "found none" if not file.exists() else "found something else"
+            wrong = ConfigurationNotFoundError if not file.exists() else InvalidConfigurationError
+            raise wrong(f"{file}: expected a regular file, {kind}; check the path")
+        with file.open("rb") as found:
+            yield found
+    except OSError as error:
+        raise InvalidConfigurationError(f"{file}: cannot be read: {error}") from error
+
+
+def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[Manifest]":
+    """Yield the objects of `kinds`: of a JSON list one by one, never decoded as a whole; else as `lint` reads them."""
+    import msgspec  # noqa: PLC0415 - not every command needs it
+
+    from reconciler.registration import manifests  # noqa: PLC0415 - heavy, and not every command needs it
+
+    class Listed(msgspec.Struct):
+        kind: str
+        items: list[msgspec.Raw]
+
+    file.seek(0, 2)
+    if not file.tell():
+        raise InvalidConfigurationError(f"{origin}: empty; expected what kubectl get namespaces,pods -A -o json prints")
+    # Not closed by hand: an item that is still referred to keeps it open.
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        listed = msgspec.json.decode(content, type=Listed)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        file.seek(0)
+        for one in manifests.parse(file.read(manifests.MAX_BYTES + 1), origin=origin):
+            if one["kind"] in kinds:
+                yield one
+        return
+    # The API server names no kind in the items of a PodList.
+    within = listed.kind.removesuffix("List")
+    for index, raw in enumerate(listed.items):
+        place = f"{origin}, item {index}"
+        try:
+            one = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidConfigurationError(f"{place}: not readable as JSON: {error}") from error
+        if not isinstance(one, dict) or not isinstance(one.setdefault("kind", within), str):
+            raise InvalidConfigurationError(f"{place}: expected a Kubernetes object with a kind")
+        if one["kind"] in kinds:
+            manifests.check(one, place)
+            yield one
+
+
+@contextlib.contextmanager
+def _progress() -> "Iterator[Any]":
+    """Yield what is called for each pod: a line on a terminal says how many were read; a pipe gets nothing."""
+    is_shown, count = sys.stderr.isatty(), 0
+
+    def one() -> None:
+        nonlocal count
+        count += 1
+        if is_shown and count % _PROGRESS == 0:
+            click.echo(f"\rread {count} pods", nl=False, err=True)
+
+    yield one
+    if is_shown and count >= _PROGRESS:
+        click.echo(f"\r{'':<30}\r", nl=False, err=True)

@@ -1,0 +1,128 @@
+"""How `audit` shows its counts: a table for a person, JSON or CSV for a script."""
+
+import csv
+import io
+import json
+
+from reconciler.cli.explanation import API_VERSION, table
+from reconciler.pods.audit import CAUSES, Audit, Registered, Tally
+from reconciler.pods.coverage import Verdict
+from reconciler.timestamps import utc
+
+_COLUMNS = (
+    "pods",
+    "protected",
+    "exempt",
+    "unprotected",
+    "localhost",
+    "privileged",
+    "unconfinedPods",
+    "unconfinedContainers",
+)
+
+
+def rendered(output: str, found: Audit, registered: Registered, notes: list[str]) -> str:
+    """Return the whole report in the format `output`, with its last newline."""
+    match output:
+        case "json":
+            return json.dumps(as_json(found, registered, notes)) + "\n"
+        case "csv":
+            return _csv(found)
+    return "\n".join(_lines(found)) + "\n"
+
+
+def _counts(tally: Tally) -> dict[str, int]:
+    return {
+        "pods": tally.pods,
+        "protected": tally.verdicts[Verdict.PROTECTED],
+        "exempt": tally.verdicts[Verdict.EXEMPT],
+        "unprotected": tally.unprotected,
+        "localhost": tally.localhost,
+        "privileged": tally.with_privileged,
+        "unconfinedPods": tally.unconfined_pods,
+        "unconfinedContainers": tally.unconfined_containers,
+    }
+
+
+def as_json(found: Audit, registered: Registered, notes: list[str]) -> dict[str, object]:
+    """Return what --output json shows."""
+    windows = () if registered.memory is None else registered.memory.windows
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "AuditReport",
+        "summary": _tally_json(found.total),
+        "namespaces": [{"namespace": name, **_tally_json(tally)} for name, tally in sorted(found.by_namespace.items())],
+        "workloads": [
+            {"namespace": one.namespace, "kind": one.kind, "name": one.name, **_tally_json(tally)}
+            for one, tally in sorted(found.by_workload.items())
+        ],
+        "restarts": [
+            {
+                "namespace": namespace,
+                "workloads": [
+                    {
+                        "kind": one.workload.kind,
+                        "name": one.workload.name,
+                        "pods": one.pods,
+                        "command": one.command or None,
+                        "advice": one.advice or None,
+                    }
+                    for one in restarts
+                ],
+            }
+            for namespace, restarts in found.restarts()
+        ],
+        "windows": [
+            {"start": utc(one.start), "end": None if one.end is None else utc(one.end), "reason": one.reason}
+            for one in windows
+        ],
+        "notes": notes,
+    }
+
+
+def _tally_json(tally: Tally) -> dict[str, object]:
+    return {
+        **_counts(tally),
+        "reasons": dict(sorted(tally.reasons.items())),
+        "causes": dict(sorted(tally.causes.items())),
+    }
+
+
+def _csv(found: Audit) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("namespace", "kind", "name", *_COLUMNS))
+    for one, tally in sorted(found.by_workload.items()):
+        writer.writerow((one.namespace, one.kind, one.name, *_counts(tally).values()))
+    return text.getvalue()
+
+
+def _lines(found: Audit) -> list[str]:
+    total = found.total
+    affected = sum(1 for tally in found.by_namespace.values() if tally.unprotected)
+    verdicts = f"{total.verdicts[Verdict.PROTECTED]} are protected, {total.verdicts[Verdict.EXEMPT]} exempt"
+    where = f"in {affected} of {len(found.by_namespace)} namespaces"
+    lines = [f"{total.unprotected} of {total.pods} pods are unprotected, {where}; {verdicts}."]
+    if total.causes:
+        lines += ["", "unprotected:"]
+        lines += [f"  {count:>6}  {CAUSES[cause]}" for cause, count in total.causes.most_common()]
+    if total.reasons:
+        lines += ["", "protected or exempt, by reason:"]
+        lines += [f"  {count:>6}  {reason}" for reason, count in total.reasons.most_common()]
+    lines += ["", "pods with a property of their own:"]
+    lines.append(f"  {total.with_privileged:>6}  a privileged container (Unconfined)")
+    lines.append(f"  {total.localhost:>6}  a Localhost profile")
+    rows: list[tuple[str, ...]] = [
+        ("NAMESPACE", "PODS", "PROTECTED", "EXEMPT", "UNPROTECTED", "PRIVILEGED", "UNCONFINED")
+    ]
+    for name, tally in sorted(found.by_namespace.items(), key=lambda one: (-one[1].unprotected, one[0])):
+        counts = _counts(tally)
+        shown = [str(counts[key]) for key in ("pods", "protected", "exempt", "unprotected", "privileged")]
+        rows.append((name, *shown, str(tally.unconfined)))
+    lines += ["", *table(rows)]
+    if groups := found.restarts():
+        lines += ["", "what to restart:"]
+    for namespace, restarts in groups:
+        lines.append(f"# {namespace}")
+        lines += [one.command or f"# {one.workload} ({one.pods} pods): {one.advice}" for one in restarts]
+    return lines

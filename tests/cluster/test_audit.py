@@ -1,0 +1,59 @@
+"""`audit` and `explain` against the real API server, with exactly the documented rights."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.backend import pod
+from tests.cluster.answered import Answered, answered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cluster.field import Field
+
+SHOOT = "shoot--audit"
+SKIP = "seccompprofile.resources.gardener.cloud/skip"
+
+
+@pytest.fixture
+def path(field: Field, tmp_path: Path) -> Iterator[Answered]:
+    field.plane.ensure_namespace(SHOOT, {"gardener.cloud/role": "shoot"})
+    field.plane.ensure_namespace("audit-plain")
+    with answered(field, tmp_path) as found:
+        yield found
+
+
+def create(path: Answered, namespace: str, name: str, **metadata: Any) -> None:  # noqa: ANN401 - JSON
+    path.field.other.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod(name, **metadata))
+
+
+def test_an_old_pod_is_unprotected_and_a_new_one_protected(path: Answered) -> None:
+    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "etcd-main", "uid": "u", "controller": True}
+    create(path, SHOOT, "old", ownerReferences=[owner])
+    path.registered()
+    create(path, SHOOT, "new")
+    create(path, SHOOT, "skipped", labels={SKIP: ""})
+    create(path, "audit-plain", "elsewhere")
+    done = path.command("audit", "--output", "json", "--fail-on", "unprotected", "-n", SHOOT, "-n", "audit-plain")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert {one["namespace"]: one["reasons"] for one in found["namespaces"]} == {
+        SHOOT: {"pod-field": 1, "skip-label": 1},
+        "audit-plain": {"namespace-not-selected": 1},
+    }
+    assert found["summary"]["unprotected"] == 1
+    assert found["restarts"][0]["workloads"][0]["command"] == (
+        f"kubectl --namespace {SHOOT} rollout restart statefulset/etcd-main"
+    )
+    selected = json.loads(path.command("audit", "--output", "json").stdout)
+    assert "audit-plain" not in {one["namespace"] for one in selected["namespaces"]}
+    every = json.loads(path.command("audit", "--output", "json", "--all-namespaces").stdout)
+    assert "audit-plain" in {one["namespace"] for one in every["namespaces"]}
+    absent = path.command("audit", "-n", "nowhere")
+    assert (absent.returncode, "nowhere" in absent.stderr) == (66, True)
