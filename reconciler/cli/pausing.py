@@ -1,6 +1,7 @@
 """The commands `pause` and `resume`."""
 
 import asyncio
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import EXIT_CODES, Options, cluster_options, timeout_option
-from reconciler.errors import ExitCode, UsageError
+from reconciler.errors import ExitCode, ForeignObjectError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.cluster import Cluster
+    from reconciler.registration.identity import Manifest
     from reconciler.registration.pausing import Pause
     from reconciler.settings import ReconcilerConfiguration
 
@@ -42,8 +44,8 @@ def pause(seconds: float, reason: str, timeout: float, *, remove: bool, **option
     """Enforce nothing for a while: the registration is set to Ignore, or removed with --remove.
 
     Kept as an annotation on the Lease, so that every reconciler honours it and it survives their restart; it ends by
-    itself. Exit 0: it is in force; 75: nobody of ours followed within --timeout: run `reconcile`, or the kubectl line
-    that is printed.
+    itself. Exit 0: the registration was read back as absent or Ignore; 73: an object of our name is not ours and may
+    refuse pods; 75: no reconciler applied the pause within --timeout. Both print the kubectl line that does it.
     """
     from reconciler.registration.pausing import Mode, Pause  # noqa: PLC0415 - heavy, and not every command needs it
 
@@ -52,18 +54,15 @@ def pause(seconds: float, reason: str, timeout: float, *, remove: bool, **option
     chosen = Pause(time.time() + seconds, reason.strip()[:200], Mode.REMOVE if remove else Mode.IGNORE)
     found = Options(**options)
     settings = found.settings()
-    in_force = asyncio.run(_written(found, settings, chosen, within=timeout))
+    left = asyncio.run(_paused(found, settings, chosen, within=timeout))
     click.echo(str(chosen))
-    if in_force:
+    if left is None:
         return
-    name = settings.registration.name
-    by_hand = (
-        f"kubectl delete mutatingwebhookconfiguration {name}"
-        if remove
-        else f"kubectl patch mutatingwebhookconfiguration {name} --type=json "
-        """-p '[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]'"""
+    click.echo(
+        f"The pause is recorded, but no reconciler applied it within {timeout:g} s: run `reconcile`, or by hand:\n"
+        f"  {_by_hand(left, remove=remove)}",
+        err=True,
     )
-    click.echo(f"noted, but nobody followed within {timeout:g} s: run `reconcile`, or by hand:\n  {by_hand}", err=True)
     sys.exit(ExitCode.TRY_AGAIN)
 
 
@@ -72,14 +71,25 @@ def pause(seconds: float, reason: str, timeout: float, *, remove: bool, **option
 def resume(**options: Any) -> None:  # noqa: ANN401 - likewise
     """End a pause: a running reconciler registers again at once, and raises to Fail by proofs as ever."""
     found = Options(**options)
-    ended = asyncio.run(_written(found, found.settings(), None, within=0.0))
+    ended = asyncio.run(_resumed(found, found.settings()))
     click.echo("resumed" if ended else "there was no pause")
 
 
-async def _written(
-    options: Options, settings: "ReconcilerConfiguration", chosen: "Pause | None", *, within: float
-) -> bool:
-    """Write the pause (None: remove it) on the Lease; returns whether it is in force, or whether there was one."""
+async def _paused(
+    options: Options, settings: "ReconcilerConfiguration", chosen: "Pause", *, within: float
+) -> "Manifest | None":
+    """Write the pause on the Lease; returns None once it is in force, else the registration that is left."""
+    from reconciler.controller import pause  # noqa: PLC0415 - imports kubernetes
+    from reconciler.controller.leadership import lease_of  # noqa: PLC0415 - likewise
+
+    election = settings.leader_election
+    async with options.cluster(settings) as cluster:
+        await pause.written(cluster, election, chosen, await cluster.get(lease_of(election)))
+        return await _left(cluster, settings, chosen, within=within)
+
+
+async def _resumed(options: Options, settings: "ReconcilerConfiguration") -> bool:
+    """Remove the pause from the Lease; returns whether there was one that had not ended yet."""
     from reconciler.controller import pause  # noqa: PLC0415 - imports kubernetes
     from reconciler.controller.leadership import lease_of  # noqa: PLC0415 - likewise
     from reconciler.controller.lease import annotations_of  # noqa: PLC0415 - likewise
@@ -88,24 +98,48 @@ async def _written(
     election = settings.leader_election
     async with options.cluster(settings) as cluster:
         lease = await cluster.get(lease_of(election))
-        if lease is None and chosen is None:
+        if lease is None:
             return False
-        await pause.written(cluster, election, chosen, lease)
-        if chosen is None:
-            return pausing.of(annotations_of(lease), now=time.time()) is not None
-        return await _followed(cluster, settings, chosen, within=within)
+        await pause.written(cluster, election, None, lease)
+        return pausing.of(annotations_of(lease), now=time.time()) is not None
 
 
-async def _followed(cluster: "Cluster", settings: "ReconcilerConfiguration", chosen: "Pause", *, within: float) -> bool:
-    from reconciler.controller.reconcile import target_of  # noqa: PLC0415 - imports kubernetes
-    from reconciler.registration.memory import State, standing  # noqa: PLC0415 - heavy
+async def _left(
+    cluster: "Cluster", settings: "ReconcilerConfiguration", chosen: "Pause", *, within: float
+) -> "Manifest | None":
+    """Return None once the registration is read back as the pause wants it, else what is left of it at the end.
+
+    What counts is what the API server holds, whoever owns it. ForeignObjectError where the object of our name is not
+    ours and may refuse pods: no reconciler changes such an object.
+    """
+    from reconciler.controller.reconcile import foreign, target_of  # noqa: PLC0415 - imports kubernetes
+    from reconciler.registration.identity import is_ours  # noqa: PLC0415 - heavy
+    from reconciler.registration.memory import may_refuse  # noqa: PLC0415 - likewise
     from reconciler.registration.pausing import Mode  # noqa: PLC0415 - likewise
 
-    end = time.monotonic() + within
+    target, end = target_of(settings.registration), time.monotonic() + within
     while True:
-        state = standing(await cluster.get(target_of(settings.registration)))
-        if state is None or (chosen.mode is Mode.IGNORE and state is State.IGNORE):
-            return True
+        observed = await cluster.get(target)
+        if observed is None or (chosen.mode is Mode.IGNORE and not may_refuse(observed)):
+            return None
+        if not is_ours(observed):
+            raise ForeignObjectError(
+                f"the pause is recorded, but it does not take effect: {foreign(target, observed)}. "
+                f"To end what it does to pods now:\n  {_by_hand(observed, remove=chosen.mode is Mode.REMOVE)}"
+            )
         if time.monotonic() > end:
-            return False
+            return observed
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _by_hand(observed: "Manifest", *, remove: bool) -> str:
+    """Return the kubectl line that removes `observed`, or sets each of its entries to Ignore."""
+    name = observed["metadata"]["name"]
+    if remove:
+        return f"kubectl delete mutatingwebhookconfiguration {name}"
+    patch = [
+        {"op": "add", "path": f"/webhooks/{index}/failurePolicy", "value": "Ignore"}
+        for index, _ in enumerate(observed.get("webhooks") or ())
+    ]
+    text = json.dumps(patch, separators=(",", ":"))
+    return f"kubectl patch mutatingwebhookconfiguration {name} --type=json -p '{text}'"

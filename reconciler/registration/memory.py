@@ -132,6 +132,11 @@ def standing(observed: Manifest | None) -> State | None:
     return State(entries[0].get("failurePolicy", State.FAIL)) if entries else None
 
 
+def may_refuse(observed: Manifest) -> bool:
+    """Return whether the object, ours or not, can refuse a pod: an entry of it fails closed. Unset means Fail."""
+    return any(entry.get("failurePolicy", State.FAIL) != State.IGNORE for entry in observed.get("webhooks") or ())
+
+
 def to_text(memory: Memory) -> str:
     """Return `memory` as one text, for the Lease."""
     return json.dumps(annotations(memory), sort_keys=True, separators=(",", ":"))

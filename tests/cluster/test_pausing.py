@@ -153,6 +153,28 @@ def test_where_nobody_runs_it_ends_with_75_and_the_printed_line_does_it(house: H
     assert "paused until" in once.stderr
 
 
+@pytest.mark.parametrize("remove", [False, True], ids=["ignore", "remove"])
+def test_pause_fails_while_a_foreign_object_of_our_name_may_refuse_pods(house: House, *, remove: bool) -> None:
+    """One changed label disowns an object of ours at Fail: no reconciler touches it any more."""
+    house.configure(registration={"failurePolicy": "Fail"})
+    assert house.command("reconcile", "--wait", "--timeout", "45").returncode == 0
+    house.configure()
+    house.field.patch(("replace", "/metadata/labels/app.kubernetes.io~1managed-by", "Helm"))
+    arguments = ("--remove",) if remove else ()
+    done = house.command("pause", "--for", "1h", "--reason", REASON, "--timeout", "1", *arguments)
+    assert (done.returncode, done.stdout) == (73, "")
+    assert "found app.kubernetes.io/managed-by: Helm, expected seccomp-reconciler" in done.stderr
+    line = done.stderr.splitlines()[-1].strip()
+    if remove:
+        assert line == "kubectl delete mutatingwebhookconfiguration seccomp-reconciler"
+        house.field.other.request("DELETE", REGISTRATION)
+    else:
+        patch = line.removeprefix("kubectl patch mutatingwebhookconfiguration seccomp-reconciler --type=json -p ")
+        house.field.other.request("PATCH", REGISTRATION, json.loads(patch.strip("'")), JSON_PATCH)
+    done = house.command("pause", "--for", "1h", "--reason", REASON, "--timeout", "1", *arguments)
+    assert (done.returncode, done.stderr) == (0, ""), "absent, or at Ignore: it refuses no pod"
+
+
 def test_where_there_is_no_lease_the_pause_makes_one_that_anybody_can_take(house: House) -> None:
     assert house.field.other.request("GET", LEASE) is None
     assert pause(house).returncode == 0, "absent is as good as Ignore"
