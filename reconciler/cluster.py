@@ -20,6 +20,7 @@ import aiohttp
 import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from yarl import URL
 
 from reconciler.backoff import Backoff
 from reconciler.errors import (
@@ -439,6 +440,7 @@ class Cluster:
                 await self._load(configuration)
             except (ConfigException, OSError, ssl.SSLError, yaml.YAMLError, KeyError, TypeError) as error:
                 raise InvalidConfigurationError(f"cannot tell which API server to talk to: {_words(error)}") from error
+            configuration.client_session_kwargs = {"middlewares": (_refuse_redirect,)}
             client = ApiClient(configuration)
             client.user_agent = FIELD_MANAGER
             self._client = client
@@ -469,6 +471,25 @@ class Cluster:
         if not self._watches[client]:
             del self._watches[client]
             await client.close()  # type: ignore[no-untyped-call] # likewise
+
+
+async def _refuse_redirect(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Never follow a redirect: it would take credentials and the bodies of Secrets to a host of its choice.
+
+    kube-apiserver does not redirect what we ask for; a proxy or a login page in front of it does.
+    """
+    response = await send(request)
+    if response.status // 100 == 3:  # noqa: PLR2004 - HTTP
+        response.close()
+        try:
+            where = URL(response.headers.get("Location", "")).host or "the same host"
+        except ValueError:
+            where = "an address that cannot be read"
+        raise UnavailableError(
+            f"{request.url.origin()} answered {response.status}, a redirect to {where}: it is not followed, since it "
+            "would get our credentials. Check that the kubeconfig names the API server itself"
+        )
+    return response
 
 
 def _event(line: bytes, target: Target) -> tuple[str, Manifest]:
