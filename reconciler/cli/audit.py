@@ -16,7 +16,8 @@ from reconciler.cli.options import EXIT_CODES, Options, cluster_options
 from reconciler.errors import ConfigurationNotFoundError, ExitCode, InvalidConfigurationError
 
 if TYPE_CHECKING:
-    from reconciler.pods.audit import Audit, Registered
+    from reconciler.pods.audit import Audit
+    from reconciler.pods.exposure import Registered
     from reconciler.registration.identity import Manifest
     from reconciler.settings import ReconcilerConfiguration
 

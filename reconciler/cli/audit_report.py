@@ -5,8 +5,9 @@ import io
 import json
 
 from reconciler.cli.explanation import API_VERSION, table
-from reconciler.pods.audit import CAUSES, Audit, Registered, Tally
+from reconciler.pods.audit import Audit, Tally
 from reconciler.pods.coverage import Verdict
+from reconciler.pods.exposure import CAUSES, Cause, Registered
 from reconciler.timestamps import utc
 
 _COLUMNS = (
@@ -105,7 +106,7 @@ def _lines(found: Audit) -> list[str]:
     lines = [f"{total.unprotected} of {total.pods} pods are unprotected, {where}; {verdicts}."]
     if total.causes:
         lines += ["", "unprotected:"]
-        lines += [f"  {count:>6}  {CAUSES[cause]}" for cause, count in total.causes.most_common()]
+        lines += [f"  {count:>6}  {CAUSES[Cause(cause)]}" for cause, count in total.causes.most_common()]
     if total.reasons:
         lines += ["", "protected or exempt, by reason:"]
         lines += [f"  {count:>6}  {reason}" for reason, count in total.reasons.most_common()]

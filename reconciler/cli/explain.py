@@ -1,5 +1,6 @@
 """The command `explain`: why a pod gets, or lacks, the profile."""
 
+import asyncio
 import base64
 import json
 import sys
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _EXAMPLES: Final = """
 \b
 Examples:
+  seccomp-reconciler explain pod/etcd-main-0 -n shoot--a--b
+  seccomp-reconciler explain deployment/kube-apiserver -n shoot--a--b
   seccomp-reconciler explain -f deployment.yaml --namespace-labels gardener.cloud/role=shoot
   kubectl get namespace,pods -n shoot--a -o yaml | seccomp-reconciler explain -f -
 """
@@ -36,6 +39,7 @@ def _labels(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 
 @click.command(epilog=_EXAMPLES + EXIT_CODES)
+@click.argument("subject", required=False, metavar="[KIND/NAME]")
 @cluster_options
 @click.option(
     "-f",
@@ -44,10 +48,11 @@ def _labels(_context: click.Context, _parameter: click.Parameter, value: str | N
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
     multiple=True,
-    required=True,
-    help="Pods or workloads, YAML or JSON; - is standard input. May be repeated.",
+    help="Pods or workloads, YAML or JSON, instead of a cluster; - is standard input. May be repeated.",
 )
-@click.option("-n", "--namespace", help="Namespace of objects that name none; without it, default.")
+@click.option(
+    "-n", "--namespace", help="Namespace of KIND/NAME, or of objects in FILE that name none.  [default: default]"
+)
 @click.option(
     "--namespace-labels",
     metavar="KEY=VALUE,...",
@@ -61,38 +66,50 @@ def _labels(_context: click.Context, _parameter: click.Parameter, value: str | N
 )
 @OUTPUT
 def explain(
+    *,
+    subject: str | None,
     files: tuple[Path, ...],
     namespace: str | None,
     namespace_labels: dict[str, str] | None,
-    kubelet_default: bool | None,  # noqa: FBT001 - click's keyword
+    kubelet_default: bool | None,
     output: str,
     **options: Any,  # noqa: ANN401 - click's keywords, checked by Options
 ) -> None:
-    """Explain for each pod in FILE why it gets the profile, or does not.
+    """Explain why a pod gets, or has, or lacks the profile.
 
-    FILE holds pods or workloads (by the template of their pods), and Namespace objects or --namespace-labels say which
-    labels their namespaces have. No cluster is needed. Each registered entry is evaluated in the order of the API
-    server, term by term. The registration is the one that `render` prints, or the MutatingWebhookConfigurations in
-    FILE; with --gardenlet-config there is none while the gate is off.
+    KIND/NAME is read from the cluster: a pod, or a deployment, statefulset, daemonset, replicaset, job or cronjob, of
+    which the next pod is explained. A pod that lacks the profile is told with the reason: older than the registration,
+    or in which fail-open window it was created.
 
-    Exit 0: each pod is protected, or exempt on purpose. Exit 1: a pod is unprotected, refused, or it is not known.
+    With -f no cluster is needed. FILE holds pods or workloads, and Namespace objects or --namespace-labels say which
+    labels their namespaces have. The registration is the one that `render` prints, or the
+    MutatingWebhookConfigurations in FILE; with --gardenlet-config there is none while the gate is off.
+
+    Each registered entry is evaluated in the order of the API server, term by term. Exit 0: each pod is protected, or
+    exempt on purpose. Exit 1: a pod is unprotected, refused, or it is not known.
     """
     from reconciler.cli import explanation  # noqa: PLC0415 - heavy, and not every command needs it
 
     chosen = Options(**options)
-    if chosen.kubeconfig or chosen.context:
+    if bool(files) == bool(subject):
+        raise click.UsageError("expected either KIND/NAME or -f FILE")
+    if files and (chosen.kubeconfig or chosen.context):
         raise click.UsageError("-f reads no cluster: it does not go with --kubeconfig or --context")
+    if subject and namespace_labels is not None:
+        raise click.UsageError("--namespace-labels goes with -f: the cluster has the labels of its namespaces")
     settings = chosen.settings()
-    objects = _read(files)
-    is_off = chosen.gardenlet_config is not None and not decide(chosen.gardenlet_config).enabled
-    found = explained(
-        objects,
-        settings,
-        default_namespace=namespace or "default",
-        namespace_labels=namespace_labels,
-        kubelet_default=kubelet_default,
-        is_off=is_off,
-    )
+    if subject:
+        one = _stored(chosen, settings, subject, namespace=namespace or "default", kubelet_default=kubelet_default)
+        found = [asyncio.run(one)]
+    else:
+        found = explained(
+            _read(files),
+            settings,
+            default_namespace=namespace or "default",
+            namespace_labels=namespace_labels,
+            kubelet_default=kubelet_default,
+            is_off=chosen.gardenlet_config is not None and not decide(chosen.gardenlet_config).enabled,
+        )
     if not found:
         raise InvalidConfigurationError("expected a pod or a workload in the manifests, found none")
     if output == "json":
@@ -100,6 +117,35 @@ def explain(
     else:
         click.echo("\n\n".join("\n".join(explanation.lines(one)) for one in found))
     sys.exit(ExitCode.OK if all(one.is_as_it_should_be for one in found) else ExitCode.DIFFERENT)
+
+
+async def _stored(
+    options: Options,
+    settings: "ReconcilerConfiguration",
+    subject: str,
+    *,
+    namespace: str,
+    kubelet_default: bool | None,
+) -> "Explanation":
+    """Return the explanation of an object of the cluster."""
+    from reconciler.controller import survey  # noqa: PLC0415 - imports kubernetes
+    from reconciler.pods.audit import Audit  # noqa: PLC0415 - likewise
+    from reconciler.pods.explain import explain_stored  # noqa: PLC0415 - likewise
+
+    async with options.cluster(settings) as cluster:
+        kind, _, name = subject.partition("/")
+        one = await survey.subject(cluster, kind, name, namespace)
+        configurations = await survey.configurations(cluster, settings.registration)
+        registered, _ = await survey.registered_in(cluster, settings.registration)
+        labels = await survey.namespace_labels(cluster, namespace)
+    given = {"kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
+    (found,) = explained(
+        [one, given, *configurations], settings, kubelet_default=kubelet_default, is_off=not configurations
+    )
+    if one["kind"] != "Pod":
+        return found
+    is_selected = Audit(registered, {namespace: labels}).is_selected(namespace) is not False
+    return explain_stored(found, one, registered, is_selected=is_selected)
 
 
 def _read(files: Iterable[Path]) -> "list[Manifest]":

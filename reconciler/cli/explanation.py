@@ -18,6 +18,8 @@ def lines(found: Explanation) -> list[str]:
     rows = [("CONTAINER", "ROLE", "PROFILE", "FROM")]
     rows += [(one.name, one.role.value, one.profile, one.source.value) for one in found.containers]
     shown += ["", *table(rows)]
+    if found.is_stored and found.steps:
+        shown += ["", "If it were created now:"]
     for step in found.steps:
         entry = step.entry
         policy = entry.webhook.get("failurePolicy", "Fail")

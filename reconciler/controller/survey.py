@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.cluster import NAMESPACES, PODS, Cluster, Selection
+from reconciler.cluster import NAMESPACES, PODS, Cluster, Resource, Selection, Target
 from reconciler.controller import observing
 from reconciler.controller.reconcile import target_of
-from reconciler.errors import ForbiddenError
+from reconciler.errors import ConfigurationNotFoundError, ForbiddenError, UsageError
 from reconciler.pods import exposure
-from reconciler.pods.audit import Registered, registered_among
-from reconciler.pods.exposure import Exposed, Exposure
+from reconciler.pods.audit import registered_among
+from reconciler.pods.exposure import Exposed, Exposure, Registered
 from reconciler.registration import selectors, twin
 from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest
@@ -65,3 +65,52 @@ async def registered_in(cluster: Cluster, registration: Registration) -> tuple[R
     return Registered(render(registration, ca_bundle=None)["webhooks"][0]), [
         "no entry for seccomp profiles is registered"
     ]
+
+
+async def configurations(cluster: Cluster, registration: Registration) -> list[Manifest]:
+    """Return our registration and the object with the upstream webhook, those that are there."""
+    targets = (target_of(registration), observing.twin_target(registration))
+    found = [await cluster.get(target) for target in targets]
+    return [{"kind": "MutatingWebhookConfiguration", **one} for one in found if one is not None]
+
+
+async def namespace_labels(cluster: Cluster, name: str) -> dict[str, str]:
+    """Return the labels of a namespace; ConfigurationNotFoundError where there is none."""
+    found = await cluster.get(Target(NAMESPACES, name))
+    if found is None:
+        raise ConfigurationNotFoundError(f"no such namespace: {name}; check --namespace")
+    labels: dict[str, str] = found["metadata"].get("labels") or {}
+    return labels
+
+
+async def subject(cluster: Cluster, kind: str, name: str, namespace: str) -> Manifest:
+    """Return the pod or workload `kind`/`name`; the right to list pods is enough for a pod."""
+    short = kind.lower().removesuffix("s")
+    if short in ("pod", "po"):
+        async for pod in cluster.select(Selection(PODS, namespace)):
+            if pod["metadata"]["name"] == name:
+                return {**pod, "kind": "Pod"}
+    elif short in _WORKLOADS:
+        group, proper = _WORKLOADS[short]
+        found = await cluster.get(Target(Resource(group, "v1", f"{proper.lower()}s"), name, namespace))
+        if found is not None:
+            return {**found, "kind": proper}
+    else:
+        raise UsageError(f"{kind}/{name}: expected pod/NAME or one of {', '.join(sorted(_KINDS))} with its name")
+    raise ConfigurationNotFoundError(f"no {kind}/{name} in namespace {namespace}; check the name and --namespace")
+
+
+_KINDS: Final = {
+    "deployment": ("apps", "Deployment"),
+    "statefulset": ("apps", "StatefulSet"),
+    "daemonset": ("apps", "DaemonSet"),
+    "replicaset": ("apps", "ReplicaSet"),
+    "job": ("batch", "Job"),
+    "cronjob": ("batch", "CronJob"),
+}
+# As kubectl shortens them.
+_WORKLOADS: Final = {
+    **_KINDS,
+    "deploy": _KINDS["deployment"],
+    "cj": _KINDS["cronjob"],
+}

@@ -11,13 +11,12 @@ from typing import Final
 
 from reconciler.pods import coverage, exposure, profile
 from reconciler.pods.coverage import Verdict
-from reconciler.pods.exposure import Cause
+from reconciler.pods.exposure import Cause, Registered
 from reconciler.pods.matching import match
 from reconciler.pods.profile import Source
 from reconciler.registration import memory, twin
 from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest
-from reconciler.registration.memory import Memory
 from reconciler.settings import Registration
 from reconciler.timestamps import seconds
 
@@ -74,19 +73,6 @@ class Restart:
     pods: int
     command: str
     advice: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What decides: the entry that should cover the pods; its recorded state; since when it is registered, or None.
-
-    `is_known` False: it is not known whether it is registered.
-    """
-
-    entry: Manifest
-    memory: Memory | None = None
-    since: float | None = None
-    is_known: bool = True
 
 
 class Audit:
@@ -198,16 +184,6 @@ def fails(total: Tally, fail_on: str) -> bool:
         case "unconfined":
             return total.unprotected > 0 or total.unconfined > 0
     return False
-
-
-CAUSES: Final = {
-    Cause.NOT_REGISTERED.value: "nothing is registered",
-    Cause.OLDER.value: "older than the registration",
-    Cause.BEFORE_FAIL.value: "created before the first Fail",
-    Cause.IN_WINDOW.value: "created in a fail-open window",
-    Cause.UNEXPLAINED.value: "created at Fail: unexplained",
-    Cause.NOT_KNOWN.value: "not known",
-}
 
 
 def registered_among(configurations: Iterable[Manifest], registration: Registration) -> tuple[Registered, list[str]]:

@@ -6,11 +6,12 @@ pkg/admission/configuration/mutating_webhook_manager.go. The servers' answers ar
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.pods import coverage, matching, profile, validation
 from reconciler.pods.coverage import Coverage, Verdict
+from reconciler.pods.exposure import CAUSES, Cause, Registered, cause
 from reconciler.pods.matching import Match
 from reconciler.pods.profile import ContainerProfile
 from reconciler.registration import twin
@@ -81,6 +82,8 @@ class Explanation:
     pod: Manifest
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    # The pod exists: the entries show what happens if it were created now.
+    is_stored: bool = False
 
     @property
     def is_as_it_should_be(self) -> bool:
@@ -165,6 +168,50 @@ def explain(
         refused,
         _notes(pod, profile.of_pod(current)),
     )
+
+
+def explain_stored(again: Explanation, pod: Manifest, recorded: Registered, *, is_selected: bool) -> Explanation:
+    """Return what a pod that is stored has, and why; `again` is what it would get if it were created now.
+
+    `is_selected`: whether the registration, as the settings ask for it, selects the namespace.
+    """
+    who = f"{again.subject} in namespace {again.namespace}"
+    found = coverage.of_pod(pod, recorded.entry, is_selected=is_selected)
+    created = (pod.get("metadata") or {}).get("creationTimestamp") or "at an unknown time"
+    result, reason = Result(found.verdict.value), found.reason.value
+    match found.verdict:
+        case Verdict.PROTECTED if found.reason is coverage.Reason.POD_FIELD:
+            sentence = f"{who} is protected: the pod names the profile {profile.pod_type(pod)}."
+        case Verdict.PROTECTED:
+            sentence = f"{who} is protected: every container names a profile."
+        case Verdict.EXEMPT:
+            sentence = f"{who} is exempt: {_EXEMPTIONS.get(reason, reason)}."
+        case _:
+            why, window = cause(pod, recorded.memory, recorded.since) if recorded.is_known else (Cause.NOT_KNOWN, "")
+            reason = why.value
+            words = CAUSES[why] + (f" ({window})" if window else "")
+            sentence = f"{who} is unprotected: it was created {created}; {words}. {_again(again)}"
+    return replace(
+        again,
+        result=result,
+        reason=reason,
+        sentence=sentence,
+        containers=profile.of_pod(pod),
+        pod=pod,
+        refusals=(),
+        is_stored=True,
+    )
+
+
+def _again(again: Explanation) -> str:
+    match again.result:
+        case Result.PROTECTED:
+            return "Created again now, it gets RuntimeDefault."
+        case Result.UNPROTECTED:
+            return "Created again now, it would lack the profile, too."
+        case Result.REFUSED:
+            return f"Created again now, it would be refused: {again.reason}."
+    return "It is not known what it would get if it were created again now."
 
 
 def _judged(covered: Coverage, steps: list[Step], refused: tuple[str, ...], *, is_open: bool) -> tuple[Result, str]:

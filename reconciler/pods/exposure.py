@@ -37,6 +37,29 @@ class Cause(StrEnum):
     NOT_KNOWN = "not-known"
 
 
+CAUSES: Final = {
+    Cause.NOT_REGISTERED: "nothing is registered",
+    Cause.OLDER: "older than the registration",
+    Cause.BEFORE_FAIL: "created before the first Fail",
+    Cause.IN_WINDOW: "created in a fail-open window",
+    Cause.UNEXPLAINED: "created at Fail: unexplained",
+    Cause.NOT_KNOWN: "not known",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What decides: the entry that should cover the pods; its recorded state; since when it is registered, or None.
+
+    `is_known` False: it is not known whether it is registered.
+    """
+
+    entry: Manifest
+    memory: Memory | None = None
+    since: float | None = None
+    is_known: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Exposed:
     """A pod without a profile, by its name; `created` is in seconds since the epoch."""

@@ -57,3 +57,33 @@ def test_an_old_pod_is_unprotected_and_a_new_one_protected(path: Answered) -> No
     assert "audit-plain" in {one["namespace"] for one in every["namespaces"]}
     absent = path.command("audit", "-n", "nowhere")
     assert (absent.returncode, "nowhere" in absent.stderr) == (66, True)
+
+
+def test_explain_tells_a_stored_pod_from_the_next_one(path: Answered) -> None:
+    create(path, SHOOT, "older")
+    path.registered()
+    create(path, SHOOT, "newer")
+
+    def explained(*arguments: str) -> tuple[int, str]:
+        done = path.field.seed.command("explain", *arguments, "-n", SHOOT, "--config", str(path.settings))
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = explained("pod/older")
+    assert code == 1
+    assert "older than the registration. Created again now, it gets RuntimeDefault." in text
+    assert explained("pod/newer")[0] == 0
+    assert "the pod names the profile RuntimeDefault" in explained("pod/newer")[1]
+    assert explained("pod/nowhere")[0] == 66
+    assert explained("service/a")[0] == 64
+    code, text = explained("deployment/api")
+    assert code == 77  # our ServiceAccount may read gardenlet's alone: the operator's own kubeconfig does it
+    assert "deployments" in text
+    template = {"metadata": {"labels": {"a": "b", SKIP: ""}}, "spec": {"containers": [{"name": "c", "image": "c:1"}]}}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    path.field.other.request(
+        "POST", f"/apis/apps/v1/namespaces/{SHOOT}/deployments", {"metadata": {"name": "api"}, "spec": spec}
+    )
+    admin = ("--kubeconfig", str(path.field.plane.admin_kubeconfig))
+    code, text = explained("deployment/api", *admin)
+    assert code == 0, text
+    assert f"The next pod of deployment/api in namespace {SHOOT} is exempt: it has the skip label." in text

@@ -16,8 +16,9 @@ from click.testing import CliRunner
 from reconciler.cli.audit import audit as command
 from reconciler.errors import ReconcilerError
 from reconciler.pods import audit
-from reconciler.pods.audit import Audit, Registered, Workload
+from reconciler.pods.audit import Audit, Workload
 from reconciler.pods.coverage import Verdict
+from reconciler.pods.exposure import Registered
 from reconciler.registration import memory
 from reconciler.registration.desired import render
 from reconciler.registration.memory import Memory, State, Window

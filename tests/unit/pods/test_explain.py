@@ -13,10 +13,14 @@ from click.testing import CliRunner
 
 from reconciler.cli.explain import explain, explained
 from reconciler.errors import ReconcilerError
-from reconciler.pods.explain import Owner, Result
+from reconciler.pods import profile
+from reconciler.pods.explain import Owner, Result, explain_stored
+from reconciler.pods.exposure import Registered
 from reconciler.pods.profile import LEGACY_POD_ANNOTATION
 from reconciler.registration.desired import render
+from reconciler.registration.memory import Memory, State, Window
 from reconciler.settings import ReconcilerConfiguration, Registration
+from reconciler.timestamps import utc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,3 +198,36 @@ def test_explain_loads_no_kubernetes(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, "explain", "-f", str(tmp_path / "pod.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("one", "at", "result", "words"),
+    [
+        (
+            pod(),
+            150,
+            Result.UNPROTECTED,
+            "created in a fail-open window (expired). Created again now, it gets RuntimeD",
+        ),
+        (pod(), 300, Result.UNPROTECTED, "created at Fail: unexplained."),
+        (pod(), -900, Result.UNPROTECTED, "older than the registration."),
+        (pod(spec=RUNTIME_DEFAULT), 150, Result.PROTECTED, "the pod names the profile RuntimeDefault."),
+        (pod(RUNTIME_DEFAULT), 150, Result.PROTECTED, "every container names a profile."),
+        (pod(labels={SKIP: ""}), 150, Result.EXEMPT, "it has the skip label."),
+    ],
+)
+def test_a_stored_pod_is_told_with_its_window(one: dict[str, Any], at: float, result: Result, words: str) -> None:
+    start = 1_800_000_000.0
+    recorded = Memory(State.FAIL, start, "probes", windows=(Window(start + 100, start + 200, "expired"),))
+    registered = Registered(configuration()["webhooks"][0], recorded, start - 100)
+    stored = {**one, "metadata": {**one["metadata"], "creationTimestamp": utc(start + at)}}
+    (again,) = explained([stored], SETTINGS, namespace_labels=ROLE)
+    found = explain_stored(again, stored, registered, is_selected=True)
+    assert (found.result, words in found.sentence) == (result, True), found.sentence
+    assert found.containers == profile.of_pod(stored)
+
+
+def test_a_subject_or_a_file() -> None:
+    assert invoke()[0] == 2
+    assert "either KIND/NAME or -f" in invoke("pod/a", "-f", "-")[1]
+    assert "goes with -f" in invoke("pod/a", "--namespace-labels", "a=b")[1]
