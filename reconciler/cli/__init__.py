@@ -1,28 +1,62 @@
 """The command line: parse arguments, call one function, map errors to exit codes. Commands import late."""
 
-import signal
 import sys
-import traceback
-from importlib.metadata import version
-from typing import NoReturn
+from collections.abc import Mapping
+from importlib import import_module
+from signal import SIGTERM, signal
+from typing import Any, Final, NoReturn
 
 import click
 
-from reconciler.cli.audit import audit
-from reconciler.cli.certificates import certificates
-from reconciler.cli.cleanup import cleanup
-from reconciler.cli.daemons import run, serve
-from reconciler.cli.explain import explain
-from reconciler.cli.lint import lint
-from reconciler.cli.offline import check_config, render
-from reconciler.cli.once import diff, prove, reconcile
 from reconciler.cli.options import EXIT_CODES
-from reconciler.cli.pausing import pause, resume
-from reconciler.cli.status import status
 from reconciler.errors import ExitCode, ReconcilerError
+
+# Each command: its name, its module in this package, and the function there.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "check-config": ("offline", "check_config"),
+    "render": ("offline", "render"),
+    "diff": ("once", "diff"),
+    "reconcile": ("once", "reconcile"),
+    "run": ("daemons", "run"),
+    "status": ("status", "status"),
+    "prove": ("once", "prove"),
+    "explain": ("explain", "explain"),
+    "audit": ("audit", "audit"),
+    "lint": ("lint", "lint"),
+    "pause": ("pausing", "pause"),
+    "resume": ("pausing", "resume"),
+    "certificates": ("certificates", "certificates"),
+    "cleanup": ("cleanup", "cleanup"),
+    "serve": ("daemons", "serve"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when that command is called, or the list of commands is shown."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the commands, in alphabetical order."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        """Return the command of this name; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"reconciler.cli.{module}"), name)
+        return command
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401 - click's
+    if value and not context.resilient_parsing:
+        from importlib.metadata import version  # noqa: PLC0415 - it loads as much as click does
+
+        click.echo(f"seccomp-reconciler, version {version('seccomp-reconciler')}")
+        context.exit()
 
 
 @click.group(
+    cls=LazyGroup,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "SECCOMP_RECONCILER",
@@ -30,7 +64,14 @@ from reconciler.errors import ExitCode, ReconcilerError
     },
     epilog=EXIT_CODES,
 )
-@click.version_option(version("seccomp-reconciler"), prog_name="seccomp-reconciler")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Default seccomp profiles for the pods of a Gardener seed: registered, answered and proved.
 
@@ -44,29 +85,9 @@ def cli() -> None:
     """
 
 
-for command in (
-    check_config,
-    render,
-    diff,
-    reconcile,
-    run,
-    status,
-    prove,
-    explain,
-    audit,
-    lint,
-    pause,
-    resume,
-    certificates,
-    cleanup,
-    serve,
-):
-    cli.add_command(command)
-
-
 def main() -> NoReturn:
     """Run the command line and end the process with one of the documented exit codes."""
-    signal.signal(signal.SIGTERM, _terminated)
+    signal(SIGTERM, _terminated)
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -78,7 +99,9 @@ def main() -> NoReturn:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
     except Exception:  # noqa: BLE001 - a defect must not end with 1, which means a difference to callers of diff
-        traceback.print_exc()
+        from traceback import print_exc  # noqa: PLC0415 - only a defect needs it
+
+        print_exc()
         code = ExitCode.INTERNAL
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
 

@@ -149,8 +149,8 @@ async def _stored(
 
 
 def _read(files: Iterable[Path]) -> "list[Manifest]":
+    from reconciler.files import read_file  # noqa: PLC0415 - likewise
     from reconciler.registration import manifests  # noqa: PLC0415 - heavy, and not every command needs it
-    from reconciler.sources import read_file  # noqa: PLC0415 - likewise
 
     objects: list[Manifest] = []
     for file in files:

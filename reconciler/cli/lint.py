@@ -83,8 +83,8 @@ def _given(
     files: tuple[Path, ...], settings: "ReconcilerConfiguration"
 ) -> tuple["Manifest", tuple["Subject", ...], tuple[str, ...]]:
     """Return what to judge, and the subjects, from manifests."""
+    from reconciler.files import read_file  # noqa: PLC0415 - likewise
     from reconciler.registration import desired, manifests  # noqa: PLC0415 - heavy, and not every command needs it
-    from reconciler.sources import read_file  # noqa: PLC0415 - likewise
 
     objects: list[Manifest] = []
     for file in files:

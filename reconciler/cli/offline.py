@@ -35,8 +35,8 @@ def render(config: Path | None, gardenlet_config: Path | None, ca_file: Path | N
     With --gardenlet-config nothing is printed where the gate is off. A caBundle that lies in the cluster is left out,
     and a note on standard error says so.
     """
+    from reconciler.files import read_file  # noqa: PLC0415 - likewise
     from reconciler.registration import ca_bundle, desired  # noqa: PLC0415 - heavy, and not every command needs it
-    from reconciler.sources import read_file  # noqa: PLC0415 - likewise
 
     registration = Options(config, gardenlet_config, ca_file, None, None).settings().registration
     if gardenlet_config is not None and not (decision := decide(gardenlet_config)).enabled:

@@ -53,11 +53,11 @@ class Options:
 
     def settings(self) -> "ReconcilerConfiguration":
         """Return the settings file with the command line laid over it; without a file, the defaults."""
-        from reconciler import settings, sources  # noqa: PLC0415 - heavy, and not every command needs it
+        from reconciler import files, settings  # noqa: PLC0415 - heavy, and not every command needs it
 
         if self.config is None:
             return self.laid_over(settings.ReconcilerConfiguration())
-        content = sources.read_file(self.config, most_bytes=settings.MAX_SETTINGS_BYTES)
+        content = files.read_file(self.config, most_bytes=settings.MAX_SETTINGS_BYTES)
         return self.laid_over(settings.parse(content, origin=str(self.config)))
 
     def laid_over(self, chosen: "ReconcilerConfiguration") -> "ReconcilerConfiguration":
@@ -139,8 +139,8 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def decide(file: Path) -> "Decision":
     """Return what the GardenletConfiguration in `file` (- is standard input) says about the gate."""
+    from reconciler.files import read_file  # noqa: PLC0415 - likewise
     from reconciler.gardenlet import document, featuregates  # noqa: PLC0415 - heavy, and not every command needs it
-    from reconciler.sources import read_file  # noqa: PLC0415 - likewise
 
     if str(file) == "-":
         content, origin = sys.stdin.buffer.read(document.MAX_DOCUMENT_BYTES + 1), "standard input"

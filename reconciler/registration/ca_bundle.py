@@ -1,7 +1,6 @@
 """Which bytes may become a caBundle: PEM certificates and nothing else. Pure."""
 
 import re
-import ssl
 from typing import Final
 
 from reconciler.errors import InvalidConfigurationError
@@ -18,6 +17,8 @@ def parse(content: bytes, *, origin: str) -> bytes:
     """
     if b"PRIVATE KEY-----" in content:
         raise InvalidConfigurationError(f"{origin}: holds a private key; expected certificates alone, such as ca.crt")
+    import ssl  # noqa: PLC0415 - rendering without a bundle does without it
+
     blocks = _BLOCK.findall(content)
     if not blocks:
         raise InvalidConfigurationError(f"{origin}: holds no PEM certificate (-----BEGIN CERTIFICATE-----)")

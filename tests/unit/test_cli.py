@@ -6,15 +6,36 @@ import json
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
+import click
 import pytest
+import structlog
 import yaml
+
+from reconciler.cli import COMMANDS, cli, main
 
 PROGRAM = Path(sys.executable).with_name("seccomp-reconciler")
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 HEADER = "apiVersion: gardenlet.config.gardener.cloud/v1alpha1\nkind: GardenletConfiguration\n"
 ON = f"{HEADER}featureGates:\n  DefaultSeccompProfile: true\n"
+
+
+def called(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
+    """Run the command line in this process: as `run`, without the cost of a start."""
+    monkeypatch.setattr(sys, "argv", ["seccomp-reconciler", *arguments])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        structlog.reset_defaults()
+    out, err = capsys.readouterr()
+    return int(end.value.code or 0), out, err
 
 
 def run(*arguments: str, stdin: str | None = None) -> tuple[int, str, str]:
@@ -64,12 +85,25 @@ def test_check_config_answers_a_person_and_suggests() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_exit_codes(arguments: tuple[str, ...], code: int, words: str) -> None:
-    found, out, err = run(*arguments)
+def test_exit_codes(
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, out, err = called(capsys, monkeypatch, *arguments)
     assert found == code
     assert words in err
     assert out == ""
     assert "Traceback" not in err
+
+
+def test_a_refusal_reaches_the_shell() -> None:
+    """One of the exit codes above, from a process of its own."""
+    code, out, err = run("check-config", "/nowhere.yaml")
+    assert (code, out) == (66, "")
+    assert err.startswith("error: /nowhere.yaml: no such file")
 
 
 def test_sigterm_ends_a_command_with_143(tmp_path: Path) -> None:
@@ -110,21 +144,43 @@ def test_render_prints_nothing_where_the_gate_is_off(tmp_path: Path) -> None:
         *("certificates status", "certificates rotate"),
     ],
 )
-def test_help_names_the_exit_codes(command: str) -> None:
-    code, out, _ = run(*command.split(), "--help")
+def test_help_names_the_exit_codes(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = called(capsys, monkeypatch, *command.split(), "--help")
     assert code == 0
     for number in (0, 64, 65, 66, 69, 70, 73, 75, 77):
         assert f"\n    {number} " in out
 
 
-@pytest.mark.parametrize("arguments", [("check-config", str(CONFIG / "gardenlet.yaml")), ("render",)])
-def test_commands_without_a_cluster_load_neither_kubernetes_nor_aiohttp(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "own"),
+    [(("check-config", str(CONFIG / "gardenlet.yaml")), {"pydantic", "importlib.metadata"}), (("render",), set())],
+    ids=["check-config", "render"],
+)
+def test_a_command_loads_only_what_it_needs(arguments: tuple[str, ...], own: set[str]) -> None:
+    """No library and no module of another command; `own` are libraries that only render needs."""
+    unwanted = own | {"kubernetes", "aiohttp", "cryptography", "structlog", "tenacity", "msgspec", "prometheus_client"}
+    unwanted |= {"watchfiles", "asyncio", "ssl"}
     script = (
         "import sys; sys.argv = ['seccomp-reconciler', *sys.argv[1:]]\n"
         "from reconciler import cli\n"
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "loaded = {'kubernetes', 'aiohttp', 'watchfiles', 'tenacity'} & set(sys.modules)\n"
-        "sys.exit(f'loaded: {loaded}' if loaded else 0)"
+        "print(*sys.modules, sep='\\n', file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.splitlines())
+    assert unwanted & loaded == set()
+    commands = {f"reconciler.cli.{module}" for module, _ in COMMANDS.values()}
+    assert commands & loaded == {"reconciler.cli.offline"}
+
+
+def test_every_command_is_found_by_its_name() -> None:
+    with click.Context(cli) as context:
+        names = cli.list_commands(context)
+        assert [command.name for name in names if (command := cli.get_command(context, name))] == names
+        assert cli.get_command(context, "bogus") is None
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert run("--version") == (0, f"seccomp-reconciler, version {version('seccomp-reconciler')}\n", "")

@@ -14,7 +14,8 @@ import pytest
 
 from reconciler.cluster import CONFIG_MAPS, DEPLOYMENTS, Target
 from reconciler.errors import ConfigurationNotFoundError, InvalidConfigurationError
-from reconciler.sources import SETTLE_SECONDS, FileSource, key_of, mounted_config_map, read_file
+from reconciler.files import read_file
+from reconciler.sources import SETTLE_SECONDS, FileSource, key_of, mounted_config_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
