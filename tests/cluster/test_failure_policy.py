@@ -122,13 +122,10 @@ def test_without_a_ramp_it_is_fail_at_once(house: House, history: History) -> No
     assert history.policies == ["Fail"]
 
 
-@pytest.mark.parametrize("policy", ["Adaptive", "Fail"])
-def test_a_start_at_fail_without_a_path_lowers_before_anything_else(
-    house: House, history: History, policy: str
-) -> None:
+def test_a_start_at_fail_without_a_path_lowers_before_anything_else(house: House, history: History) -> None:
     enforced(house)
     house.kill_server()
-    house.configure(registration={"failurePolicy": policy})
+    house.configure()
     before = len(house.writes())
     with house.running() as running:
         house.reaches("Ignore", told=running.words)

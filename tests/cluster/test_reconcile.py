@@ -181,10 +181,10 @@ async def test_an_object_that_waits_for_a_finalizer_is_waited_for(field: Field, 
     assert (await one_pass(cluster, field)).result is Result.REGISTERED
 
 
-async def test_a_thousand_passes_write_nothing(field: Field, cluster: Cluster) -> None:
+async def test_many_passes_write_nothing(field: Field, cluster: Cluster) -> None:
     await one_pass(cluster, field)
     before, writes = field.standing(), len(field.writes())
-    for _ in range(1000):
+    for _ in range(200):
         assert (await one_pass(cluster, field)).result is Result.UNCHANGED
     assert field.standing() == before
     assert len(field.writes()) == writes
@@ -298,21 +298,11 @@ def test_an_object_that_embeds_the_configuration_decides_likewise(field: Field, 
 
 
 FAULTS = {
-    "dropped": Fault.drop(times=2),
     "dropped-write": Fault.drop(times=1, match=Match(write=True)),
     "429": Fault.too_many_requests(1, times=2),
     "429-as-text": Fault.overloaded(1, times=1),
-    "500": Fault.refuse_status(500, times=3),
-    "503": Fault.refuse_status(503, times=3),
-    "cut": Fault.cut_body(times=3),
     "lost-answer": Fault.lost_answer(times=1, match=Match(write=True)),
     "conflicts": Fault.refuse_status(409, times=4, match=Match(write=True)),
-    "garbage": Fault.garbage(b"<html>", times=2),
-    "json-of-another": Fault.garbage(b'{"ok": true}', times=3),
-    "json-list": Fault.garbage(b"[]", times=2),
-    "truncated": Fault.truncated_json(times=2),
-    "late": Fault.delay(0.5, times=2),
-    "trickled": Fault.trickle(0.0005, times=1),
 }
 
 
