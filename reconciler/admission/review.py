@@ -14,6 +14,8 @@ from typing import Annotated, Final, NamedTuple
 from msgspec import DecodeError, Meta, Struct, ValidationError, field
 from msgspec.json import Decoder
 
+from reconciler import legacy
+
 # 7 MiB: two objects of at most 3 MiB each (an AdmissionReview carries old and new) plus 1 MiB of envelope.
 MAX_REVIEW_BYTES: Final = 7 * 1024 * 1024
 PROFILE: Final = "RuntimeDefault"
@@ -35,6 +37,7 @@ class Reason(StrEnum):
     SKIP_LABEL = "skip-label"
     WINDOWS = "windows"
     MIRROR_POD = "mirror-pod"
+    LEGACY_ANNOTATION = "legacy-annotation"
     NOT_A_POD_CREATE = "not-a-pod-create"
     # Without a type it is no valid profile; the API server refuses it in its own words.
     LOCALHOST_PROFILE = "untyped-localhost-profile"
@@ -92,6 +95,7 @@ class _Spec(_Partial, frozen=True, gc=False):
 class _Annotations(_Partial, frozen=True, gc=False):
     mirror: str | None = field(default=None, name="kubernetes.io/config.mirror")
     canary: str | None = field(default=None, name=CANARY_ANNOTATION)
+    legacy: str | None = field(default=None, name=legacy.POD_ANNOTATION)
 
 
 class _Metadata(_Partial, frozen=True, gc=False):
@@ -206,8 +210,11 @@ def _exemption(pod: _Pod, rules: Rules) -> Reason | None:
         return Reason.SKIP_LABEL
     if metadata is not None and metadata.annotations is not None and metadata.annotations.mirror is not None:
         return Reason.MIRROR_POD
-    # Validation refuses a Windows pod that has a seccomp profile.
-    return Reason.WINDOWS if system is not None and system.name == "windows" else None
+    # Validation refuses a Windows pod that has a seccomp profile, and one whose annotation says another.
+    if system is not None and system.name == "windows":
+        return Reason.WINDOWS
+    said = metadata.annotations.legacy if metadata is not None and metadata.annotations is not None else None
+    return None if (said or "") in legacy.COMPATIBLE_VALUES else Reason.LEGACY_ANNOTATION
 
 
 def _patch(path: str, value: object) -> bytes:

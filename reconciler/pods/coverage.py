@@ -89,8 +89,7 @@ def _exemption(pod: Manifest) -> Reason | None:
         return Reason.WINDOWS
     if MIRROR_ANNOTATION in annotations:
         return Reason.MIRROR
-    legacy = annotations.get(profile.LEGACY_POD_ANNOTATION) or "runtime/default"
-    return None if legacy in ("runtime/default", "docker/default") else Reason.LEGACY_ANNOTATION
+    return None if profile.is_compatible(pod) else Reason.LEGACY_ANNOTATION
 
 
 def _by_labels(entry: Manifest, labels: Mapping[str, str]) -> Reason:

@@ -11,7 +11,7 @@ from typing import Final
 
 from reconciler.pods import profile
 from reconciler.registration import selectors
-from reconciler.registration.desired import UNTYPED
+from reconciler.registration.desired import COMPATIBLE, UNTYPED
 from reconciler.registration.identity import Manifest
 from reconciler.registration.lint import covers_pod_creation
 
@@ -19,6 +19,7 @@ from reconciler.registration.lint import covers_pod_creation
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 _KNOWN_CONDITIONS: Final[Mapping[str, Callable[[Manifest], bool]]] = {
     UNTYPED: lambda pod: profile.pod_type(pod) is None,
+    COMPATIBLE: profile.is_compatible,
 }
 
 

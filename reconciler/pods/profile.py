@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from reconciler import legacy as annotation
 from reconciler.registration.identity import Manifest
 
 RUNTIME_DEFAULT: Final = "RuntimeDefault"
 UNCONFINED: Final = "Unconfined"
 LOCALHOST: Final = "Localhost"
 NO_PROFILE: Final = "none"
-LEGACY_POD_ANNOTATION: Final = "seccomp.security.alpha.kubernetes.io/pod"
+LEGACY_POD_ANNOTATION: Final = annotation.POD_ANNOTATION
 LEGACY_CONTAINER_ANNOTATION: Final = "container.seccomp.security.alpha.kubernetes.io/"
 
 
@@ -102,6 +103,12 @@ def pod_type(pod: Manifest) -> str | None:
 def is_windows(pod: Manifest) -> bool:
     """Return whether the pod says that it is for Windows."""
     return ((pod.get("spec") or {}).get("os") or {}).get("name") == "windows"
+
+
+def is_compatible(pod: Manifest) -> bool:
+    """Return whether validation takes the pod with RuntimeDefault, as far as the legacy annotation goes."""
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    return (annotations.get(LEGACY_POD_ANNOTATION) or "") in annotation.COMPATIBLE_VALUES
 
 
 def is_privileged(container: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from reconciler import legacy
 from reconciler.registration.identity import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
@@ -25,6 +26,12 @@ UNTYPED: Final = (
     "!has(object.spec.securityContext) || !has(object.spec.securityContext.seccompProfile)"
     " || !has(object.spec.securityContext.seccompProfile.type) || object.spec.securityContext.seccompProfile.type == ''"
 )
+# has() first: a pod need not have annotations, and an error in a match condition counts as a webhook that failed.
+_LEGACY: Final = f"object.metadata.annotations['{legacy.POD_ANNOTATION}']"
+COMPATIBLE: Final = (
+    f"!has(object.metadata.annotations) || !('{legacy.POD_ANNOTATION}' in object.metadata.annotations)"
+    f" || {_LEGACY} in [{', '.join(map(repr, legacy.COMPATIBLE_VALUES))}]"
+)
 
 
 def render(
@@ -40,7 +47,7 @@ def render(
     its failurePolicy as decided; None: that of the first registration.
     `annotations` are what the reconciler itself wants to remember on the object.
     Source of the fields: the entry that gardenlet registers itself; ours adds labels, a digest of the selectors and
-    matchConditions that spare the call for pods which already say a type.
+    matchConditions that spare the call for pods which already say a type, or would be refused with one.
     """
     namespaces = _selector_manifest(_namespace_selector(registration))
     objects = _selector_manifest(_object_selector(registration))
@@ -57,7 +64,10 @@ def render(
         "timeoutSeconds": registration.timeout_seconds,
     }
     if registration.skip_typed_pods:
-        webhook["matchConditions"] = [{"name": "without-seccomp-profile-type", "expression": UNTYPED}]
+        webhook["matchConditions"] = [
+            {"name": "without-seccomp-profile-type", "expression": UNTYPED},
+            {"name": "without-legacy-annotation", "expression": COMPATIBLE},
+        ]
     if registration.reinvocation_policy is not None:
         webhook["reinvocationPolicy"] = registration.reinvocation_policy.value
     return {

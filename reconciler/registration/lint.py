@@ -11,17 +11,13 @@ from enum import StrEnum
 from typing import Final
 
 from reconciler.registration import selectors
-from reconciler.registration.desired import ALWAYS_EXCLUDED_NAMESPACES, render
+from reconciler.registration.desired import ALWAYS_EXCLUDED_NAMESPACES, UNTYPED
 from reconciler.registration.identity import Manifest
 from reconciler.registration.subjects import APP_LABEL, STATIC_LABEL, Subject, Why
-from reconciler.settings import Registration
 
 # The API server puts it on every namespace and lets nobody change it.
 _NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 _AS_RENDERED: Final = "as `seccomp-reconciler render` prints it"
-_SKIPS_TYPED: Final = {
-    condition["expression"] for condition in render(Registration(), ca_bundle=None)["webhooks"][0]["matchConditions"]
-}
 _OURS: Final = (Why.SERVER, Why.RECONCILER)
 
 
@@ -67,7 +63,7 @@ def catches(entry: Manifest, subject: Subject) -> bool:
 
     Match conditions of others are taken to hold: they are drift, and removed.
     """
-    if subject.typed and any(one.get("expression") in _SKIPS_TYPED for one in entry.get("matchConditions") or ()):
+    if subject.typed and any(one.get("expression") == UNTYPED for one in entry.get("matchConditions") or ()):
         return False
     return not any(_excluding(entry, subject))
 

@@ -16,6 +16,7 @@ from tests.unit.admission.reviews import patch, pod, response, review
 LEAVE = Rules()
 OVERRIDE = Rules(untyped_profile=UntypedProfile.OVERRIDE)
 SKIP = "seccompprofile.resources.gardener.cloud/skip"
+LEGACY = "seccomp.security.alpha.kubernetes.io/pod"
 CONTEXT = "/spec/securityContext"
 PROFILE = f"{CONTEXT}/seccompProfile"
 NONCE = "0123456789abcdef"
@@ -71,6 +72,15 @@ def test_one_operation_on_the_one_path_that_is_missing(given: dict[str, Any], pa
         (pod(labels={SKIP: "false"}), Reason.SKIP_LABEL),
         (pod(os={"name": "windows"}), Reason.WINDOWS),
         (pod(annotations={"kubernetes.io/config.mirror": ""}), Reason.MIRROR_POD),
+        *[
+            (pod(annotations={LEGACY: value}, security_context=context), Reason.LEGACY_ANNOTATION)
+            for value, context in (
+                *[("unconfined", None), ("unconfined", {}), ("unconfined", {"runAsUser": 1})],
+                *[("unconfined", {"seccompProfile": None}), ("unconfined", {"seccompProfile": {}})],
+                *[("localhost/a.json", {}), ("localhost/", {}), ("RuntimeDefault", {}), ("Runtime/Default", {})],
+                *[("runtime/default ", {}), ("docker/Default", {}), ("\x00", {}), ("null", {})],
+            )
+        ],
         (pod(security_context={"seccompProfile": {"localhostProfile": "x"}}), Reason.LOCALHOST_PROFILE),
         (pod(security_context={"seccompProfile": {"localhostProfile": ""}}), Reason.LOCALHOST_PROFILE),
     ],
@@ -80,6 +90,22 @@ def test_such_a_pod_is_left_alone(given: dict[str, Any], reason: Reason) -> None
     answer = admission.answer(review(given), LEAVE)
     assert (answer.reason, patch(answer.body)) == (reason, [])
     assert response(answer.body)["auditAnnotations"] == {"reason": reason.value}
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        *[{LEGACY: value} for value in ("", "runtime/default", "docker/default", None)],
+        # validation compares these with the container's own field
+        *[{f"container.seccomp.security.alpha.kubernetes.io/{name}": "unconfined"} for name in ("c", "pod", "")],
+        {"container.seccomp.security.alpha.kubernetes.io/c": "localhost/a", LEGACY: "docker/default"},
+        *[{key: "unconfined"} for key in (f"{LEGACY}s", LEGACY.upper(), LEGACY.removesuffix("/pod"), "pod")],
+    ],
+    ids=str,
+)
+def test_an_annotation_that_agrees_with_the_profile_changes_nothing(annotations: dict[str, Any]) -> None:
+    reason, _ = answered(review(pod(annotations=annotations)), LEAVE)
+    assert reason is Reason.DEFAULTED
 
 
 def test_override_replaces_an_untyped_profile_as_upstream_does() -> None:
