@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.registration.identity import Manifest
     from reconciler.settings import ReconcilerConfiguration
 
-FORMATS: Final = ("table", "json", "csv")
+FORMATS: Final = ("table", "json", "csv", "html")
 _EXAMPLES: Final = """
 \b
 Examples:

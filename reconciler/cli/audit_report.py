@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import time
+from collections.abc import Mapping
+from typing import Any
 
 from reconciler.cli.explanation import API_VERSION, table
 from reconciler.pods.audit import Audit, Tally
@@ -20,6 +23,16 @@ _COLUMNS = (
     "unconfinedPods",
     "unconfinedContainers",
 )
+_HTML_COLUMNS = (
+    ("pods", "Pods"),
+    ("protected", "Protected"),
+    ("exempt", "Exempt"),
+    ("unprotected", "Unprotected"),
+    ("localhost", "Localhost"),
+    ("privileged", "Privileged"),
+    ("unconfinedPods", "Unconfined pod"),
+    ("unconfinedContainers", "Unconfined container"),
+)
 
 
 def rendered(output: str, found: Audit, registered: Registered, notes: list[str]) -> str:
@@ -29,6 +42,8 @@ def rendered(output: str, found: Audit, registered: Registered, notes: list[str]
             return json.dumps(as_json(found, registered, notes)) + "\n"
         case "csv":
             return _csv(found)
+        case "html":
+            return as_html(as_json(found, registered, notes), created=utc(time.time()))
     return "\n".join(_lines(found)) + "\n"
 
 
@@ -87,6 +102,31 @@ def _tally_json(tally: Tally) -> dict[str, object]:
         "reasons": dict(sorted(tally.reasons.items())),
         "causes": dict(sorted(tally.causes.items())),
     }
+
+
+def as_html(report: Mapping[str, Any], *, created: str) -> str:
+    """Return what `as_json` returned as one page that needs no network; Any: JSON."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only html needs it
+
+    environment = Environment(
+        loader=PackageLoader("reconciler.cli"), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
+    labels = {cause.value: words for cause, words in CAUSES.items()}
+    summary = report["summary"]
+    by_count = sorted(summary["causes"].items(), key=lambda one: -one[1])
+    return (
+        environment.get_template("audit.html.j2").render(
+            **{key: report[key] for key in ("summary", "workloads", "restarts", "windows", "notes")},
+            namespaces=sorted(report["namespaces"], key=lambda one: (-one["unprotected"], one["namespace"])),
+            created=created,
+            affected=sum(1 for one in report["namespaces"] if one["unprotected"]),
+            causes=[(labels[cause], count) for cause, count in by_count],
+            reasons=sorted(summary["reasons"].items(), key=lambda one: -one[1]),
+            columns=_HTML_COLUMNS,
+            cards=_HTML_COLUMNS[1:],
+        )
+        + "\n"
+    )
 
 
 def _csv(found: Audit) -> str:

@@ -209,6 +209,20 @@ def test_the_table_says_the_answer_first_and_csv_has_a_row_for_each_workload() -
     }
 
 
+def test_the_html_report_is_one_file_that_loads_nothing_and_runs_nothing_of_a_name() -> None:
+    evil = "<script>alert(1)</script>"
+    items = [*everything(), pod(evil, **owned("StatefulSet", evil))]
+    code, out, err = invoke("-f", "-", "-o", "html", given=json.dumps({"kind": "List", "items": items}))
+    assert (code, err) == (0, "")
+    assert '<b class="bad">3 of 4 pods are unprotected</b>' in out
+    assert evil not in out
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in out
+    assert "certificate expired" in out
+    assert "kubectl --namespace shoot--a--b rollout restart statefulset/etcd-main" in out
+    # Without one of these there is nothing that a browser would fetch.
+    assert not [word for word in ("src=", "href=", "url(", "@import", "http:", "https:", "fetch(") if word in out]
+
+
 @pytest.mark.parametrize(
     ("spec", "fail_on", "code"),
     [
