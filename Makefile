@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VERSIONS ?= 1.32.2 1.36.3 1.37.2
 SECONDS ?= 60
-# Leaders, wars and chaos are about us, not about the version of the API server: `make test` has them.
+# Each worker of pytest has a control plane of its own, and the tests of a file stay together: they share processes.
+WORKERS ?= 3
+CLUSTER := $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+# Leaders, wars and chaos are about us, not about the version of the API server: `make test-all` has them.
 OURS := $(addprefix --ignore=tests/cluster/test_,$(addsuffix .py,chaos controlplane demo leaders leadership wars))
 
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types contracts unit test test-matrix controlplane demo chaos bench fuzz image-size clean
+.PHONY: help check format lint types contracts unit test test-rest test-all test-matrix controlplane demo chaos bench fuzz image-size clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,13 +40,18 @@ contracts: $(READY)
 unit: $(READY)
 	$(BIN)/pytest -q tests/unit
 
-test: check ## all of check, then the tests on a real kube-apiserver (built or fetched the first time)
-	$(BIN)/pytest -q tests/cluster tests/charts
+test: check ## all of check, then the main job on a real kube-apiserver (built or fetched the first time)
+	$(CLUSTER) -m main tests/cluster tests/charts
+
+test-rest: $(READY) ## every test on a real kube-apiserver that `make test` leaves out
+	$(CLUSTER) -m "not main" tests/cluster tests/charts
+
+test-all: test test-rest ## every test
 
 test-matrix: $(READY) ## the cluster tests that depend on the API server, on each of VERSIONS
 	@set -e; for version in $(VERSIONS); do \
 	  echo "== Kubernetes $$version"; \
-	  SECCOMP_RECONCILER_KUBERNETES_VERSION=$$version $(BIN)/pytest -q tests/cluster $(OURS); \
+	  SECCOMP_RECONCILER_KUBERNETES_VERSION=$$version $(CLUSTER) tests/cluster $(OURS); \
 	done
 
 controlplane: $(READY) ## start a control plane in the foreground and print the KUBECONFIG to use

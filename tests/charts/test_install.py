@@ -112,6 +112,7 @@ def test_the_api_server_accepts_every_object_of_every_preset(seed_world: World, 
         assert seed_world.admin.request("POST", path, manifest) is not None
 
 
+@pytest.mark.main
 def test_standalone_goes_from_nothing_to_fail_and_leaves_nothing(seed_world: World) -> None:
     before = seed_world.everything()
     seed_world.install("standalone", GATE_ON, values=EVERYTHING)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from reconciler.registration.memory import Window
 
+pytestmark = pytest.mark.main
+
 # A proof that a test waits for after a change of its own.
 ROUNDED_SECONDS = 1.0
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/garden/endpointslices"

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     Record = Callable[[str, object], None]
 
+pytestmark = pytest.mark.main
+
 T = TypeVar("T")
 NAMES: Final = ("anna", "berta", "clara")
 LEASE_SECONDS: Final = 3.0  # of tests.backend.ELECTION

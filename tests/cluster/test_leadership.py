@@ -311,6 +311,7 @@ async def test_a_creation_whose_answer_was_lost_is_found_to_be_ours(house: House
         await only.kill()
 
 
+@pytest.mark.main
 async def test_a_process_that_slept_past_its_lease_plans_no_write_when_it_wakes(house: House) -> None:
     """As after SIGSTOP and SIGCONT: its clock went on, and nothing of it has run since."""
     slept = 0.0
@@ -434,6 +435,7 @@ async def test_one_who_leads_again_has_forgotten_what_the_other_may_know_better(
     assert await house.annotations() == {"memory": "newer"}
 
 
+@pytest.mark.main
 async def test_what_another_left_is_known_though_the_lease_is_deleted_before_we_lead(house: House) -> None:
     first = await house.add("first")
     await house.leader()

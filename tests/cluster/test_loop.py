@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     Log = Sequence[Any]  # entries of structlog, whose values are anything that can be logged
 
+pytestmark = pytest.mark.main
+
 PROMPTLY_SECONDS = 20.0
 SILENCE_SECONDS = 2.0
 REGISTRATION = Match(path="mutatingwebhookconfigurations", watch=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.cluster.field import Field
 
+pytestmark = pytest.mark.main
+
 SKIP = "seccompprofile.resources.gardener.cloud/skip"
 MANAGED = {"shoot--pods": "shoot", "extension-pods": "extension", "garden-pods": ""}
 UNMANAGED = ("plain-pods", "kube-system", "kubernetes-dashboard", "default")

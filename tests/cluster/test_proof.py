@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.cluster.field import Field
 
+pytestmark = pytest.mark.main
+
 UPSTREAM: Final = Path(__file__).with_name("upstream.yaml")
 MERGE = "application/merge-patch+json"
 NAMESPACE = f"/api/v1/namespaces/{CANARY}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from reconciler.cluster import Cluster
     from tests.seed import Seed
 
+pytestmark = pytest.mark.main
+
 REGISTERED = Registration()
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from reconciler.settings import ReconcilerConfiguration
     from tests.cluster.field import Field
 
+pytestmark = pytest.mark.main
+
 MERGE = "application/merge-patch+json"
 PROMPTLY_SECONDS = 30.0
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from reconciler.settings import ReconcilerConfiguration
 
+pytestmark = pytest.mark.main
+
 SHORT = {"authorityLifetime": "12s", "servingLifetime": "10s", "propagation": "1s", "overlap": "2s"}
 SLEPT_SECONDS = 400 * 24 * 3600.0  # an authority lives a year
 REGISTRATION = ("patch", "mutatingwebhookconfigurations", NAME)
