@@ -1,18 +1,21 @@
 # Everything a developer and CI run; `make help` lists it. Tools live in .venv, pinned by constraints.txt.
+# PYTHON chooses the interpreter; each other than the default has an environment of its own: .venv-python3.13.
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VERSIONS ?= 1.32.2 1.36.3 1.37.2
 SECONDS ?= 60
 # Each worker of pytest has a control plane of its own, and the tests of a file stay together: they share processes.
 WORKERS ?= 3
+# Unit tests share nothing.
+UNIT_WORKERS ?= 2
 CLUSTER := $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 # Leaders, wars and chaos are about us, not about the version of the API server: `make test-all` has them.
 OURS := $(addprefix --ignore=tests/cluster/test_,$(addsuffix .py,chaos controlplane demo leaders leadership wars))
 
 .DEFAULT_GOAL := help
-.PHONY: help check format lint types contracts unit test test-rest test-all test-matrix controlplane demo chaos bench fuzz image-size clean
+.PHONY: help check static format lint types contracts unit coverage test test-rest test-all test-matrix controlplane demo chaos bench fuzz image-size clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +26,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-check: format lint types contracts unit ## format, lint, types, import contracts, unit tests
+# The static checks use one core, and the unit tests leave one idle at their end: both run side by side.
+check: $(READY) ## format, lint, types, import contracts, unit tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target static unit
+
+static: format lint types contracts
 
 format: $(READY)
 	$(BIN)/ruff format --check .
@@ -37,8 +44,11 @@ types: $(READY)
 contracts: $(READY)
 	$(BIN)/lint-imports
 
-unit: $(READY)
-	$(BIN)/pytest -q tests/unit
+unit: $(READY) ## the unit tests, UNIT_WORKERS (2) at a time; `make unit PYTHON=python3.13` on another Python
+	$(BIN)/pytest -q -n $(UNIT_WORKERS) tests/unit
+
+coverage: $(READY) ## the unit tests with coverage of lines and branches, in this process and in those they start
+	$(BIN)/pytest -q -n $(UNIT_WORKERS) --cov --cov-report=term --cov-report=html tests/unit
 
 test: check ## all of check, then the main job on a real kube-apiserver (built or fetched the first time)
 	$(CLUSTER) -m main tests/cluster tests/charts
@@ -76,4 +86,4 @@ image-size: $(READY) ## build the image's files here, without Docker, and print 
 	@$(BIN)/python image/build.py
 
 clean: ## remove what the targets above made here (not the cached control planes)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist
