@@ -7,6 +7,7 @@ stopped (also between planning and writing), put to sleep, or slow. The promises
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -72,6 +73,17 @@ def promised(*, that: bool, words: str) -> None:
         raise BrokenPromiseError(words)
 
 
+# The product's own functions, which the world asks again and again for the same.
+@functools.lru_cache(maxsize=4096)
+def _annotations(memory_: Memory) -> dict[str, str]:
+    return memory.annotations(memory_)
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(found: tuple[tuple[str, str], ...]) -> Memory | None:
+    return memory.from_annotations(dict(found))
+
+
 @dataclass
 class World:
     """Everything there is; `now` is the true time, which nobody reads."""
@@ -117,7 +129,7 @@ class World:
     @property
     def remembered(self) -> Memory | None:
         """What the object remembers; what somebody else wrote there does not count (managedFields tell)."""
-        return None if self.is_forged else memory.from_annotations(self.kept)
+        return None if self.is_forged else _remembered(tuple(self.kept.items()))
 
     def fork(self) -> World:
         """Return a world that goes its own way from here."""
@@ -235,7 +247,7 @@ class World:
             self.stale_at = self.now
         self.was_fail |= after.state is State.FAIL
         self.is_forged = False
-        self.stand(standing, {} if standing is None else memory.annotations(after))
+        self.stand(standing, {} if standing is None else dict(_annotations(after)))
         self._check_windows()
         for other in self.reconcilers:
             if other is not writer:
@@ -594,7 +606,7 @@ class Reconciler:
         assert decision.due > clock.monotonic, "a busy loop"
         self.due, self.knowledge = decision.due, decision.knowledge
         standing = None if world.is_paused and world.is_removed else decision.memory.state
-        is_written = standing is None or (memory.annotations(decision.memory) == world.kept and not world.is_forged)
+        is_written = standing is None or (_annotations(decision.memory) == world.kept and not world.is_forged)
         if is_written and standing is world.standing:
             self._settle(decision.memory)
             return
