@@ -1,6 +1,7 @@
 """The command line: parse arguments, call one function, map errors to exit codes. Commands import late."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from signal import SIGTERM, signal
@@ -88,6 +89,8 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and end the process with one of the documented exit codes."""
     signal(SIGTERM, _terminated)
+    # Commands that log replace this: see telemetry/logging.py.
+    warnings.showwarning = _warned
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -109,3 +112,8 @@ def main() -> NoReturn:
 def _terminated(number: int, _frame: object) -> NoReturn:
     """End as the signal would: the first process of a container has no such default."""
     sys.exit(128 + number)
+
+
+def _warned(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning of Python or a library without the path of the source file."""
+    click.echo(f"warning: {message}", err=True)
