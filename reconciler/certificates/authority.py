@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-# A client whose clock is a little behind must believe a new certificate at once.
-BACKDATED_SECONDS: Final = 60.0
+# A client whose clock is behind must believe a new certificate at once: clocks of nodes differ by minutes where time is
+# not synchronized, and by an hour where a clock was set to the wrong zone.
+BACKDATED_SECONDS: Final = 3600.0
 # What cryptography calls a certificate that is one, and breaks the rules: none of these is a ValueError.
 _ODD: Final = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
