@@ -180,6 +180,9 @@ def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[M
 
     from reconciler.registration import manifests  # noqa: PLC0415 - heavy, and not every command needs it
 
+    class Kinded(msgspec.Struct):
+        kind: str = ""
+
     class Listed(msgspec.Struct):
         kind: str
         items: list[msgspec.Raw]
@@ -202,14 +205,17 @@ def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[M
     for index, raw in enumerate(listed.items):
         place = f"{origin}, item {index}"
         try:
+            # First the kind alone: what is not asked for is not decoded.
+            if (msgspec.json.decode(raw, type=Kinded).kind or within) not in kinds:
+                continue
             one = msgspec.json.decode(raw)
+        except msgspec.ValidationError as error:
+            raise InvalidConfigurationError(f"{place}: expected a Kubernetes object with a kind: {error}") from error
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise InvalidConfigurationError(f"{place}: not readable as JSON: {error}") from error
-        if not isinstance(one, dict) or not isinstance(one.setdefault("kind", within), str):
-            raise InvalidConfigurationError(f"{place}: expected a Kubernetes object with a kind")
-        if one["kind"] in kinds:
-            manifests.check(one, place)
-            yield one
+        one["kind"] = one.get("kind") or within
+        manifests.check(one, place)
+        yield one
 
 
 @contextlib.contextmanager
