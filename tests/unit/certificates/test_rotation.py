@@ -97,7 +97,7 @@ def step(standing: Standing, now: float, *known: Pair, proved: Proved | None = N
         (Standing(), NOW, Action.ISSUE_AUTHORITY, "no authority that is valid now"),
         (changed(STABLE, signer=EXPIRED.certificate), NOW, Action.ISSUE_AUTHORITY, "no authority that is valid now"),
         (changed(STABLE, signer=STABLE_LEAF.certificate), NOW, Action.ISSUE_AUTHORITY, "no authority that is valid"),
-        (STABLE, STABLE_SINCE - 61, Action.ISSUE_AUTHORITY, "no authority that is valid now"),
+        (STABLE, STABLE_SINCE - HOUR - 1, Action.ISSUE_AUTHORITY, "no authority that is valid now"),
         (STABLE, NOW, Action.NONE, "stable"),
         (changed(STABLE, since=0.0), NOW, Action.STAMP, "its waits begin anew"),
         (changed(STABLE, since=-1.0), NOW, Action.STAMP, "its waits begin anew"),
@@ -134,7 +134,7 @@ def test_what_is_due_while_stable(standing: Standing, now: float, action: Action
         (STABLE_LEAF, replace(POLICY, names=NAMES[1:]), ""),
         (leaf(STRANGER, NOW), POLICY, "the serving certificate is another authority's"),
         (Pair(STABLE_LEAF.certificate, OLD.key), POLICY, "no serving certificate with a key that fits"),
-        (leaf(OLD, NOW + 61), POLICY, "the serving certificate is not valid now"),
+        (leaf(OLD, NOW + HOUR + 1), POLICY, "the serving certificate is not valid now"),
     ],
     ids=["name-gone", "names-added", "name-too-many", "stranger", "key", "from-the-future"],
 )
@@ -207,7 +207,7 @@ def test_where_only_the_next_can_sign_what_serves_may_go_on_serving() -> None:
     assert step(changed(TRUSTING, key=b""), TRUSTING_SINCE + 1, OLD).action is Action.NONE
 
 
-STORED = read(SERVING_LEAF.certificate)[0].not_before + 60
+STORED = read(SERVING_LEAF.certificate)[0].not_before + HOUR
 MET = Proved(STORED + PROPAGATION, fingerprint(SERVING_LEAF))
 
 
@@ -322,7 +322,7 @@ def test_the_first_authority_signs_and_stands_alone() -> None:
     assert found is not None
     assert (found.phase, found.since, found.retiring, found.requested) == (Phase.STABLE, NOW, b"", False)
     (signer,) = read(found.signer)
-    assert (signer.not_before, signer.not_after, fits(signer, found.key)) == (NOW - 60, NOW + 360 * DAY, True)
+    assert (signer.not_before, signer.not_after, fits(signer, found.key)) == (NOW - HOUR, NOW + 360 * DAY, True)
 
 
 def test_a_next_authority_is_only_trusted_at_first() -> None:
