@@ -9,7 +9,7 @@ from reconciler.certificates.authority import read
 from reconciler.cluster import WATCH_SILENCE_SECONDS
 from reconciler.controller import failure_policy, trust
 from reconciler.controller.failure_policy import Circumstances, Clock, Decision, Knowledge, Policy
-from reconciler.controller.proof import Proof, Verdict
+from reconciler.controller.proof import Proof, Verdict, longest_seconds
 from reconciler.registration import memory, writers
 from reconciler.registration.identity import FIELD_MANAGER, Manifest
 from reconciler.registration.memory import Memory, State
@@ -35,10 +35,7 @@ class Enforcement:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        registration = settings.registration
-        self.policy = Policy(
-            registration.failure_policy, registration.ramp, settings.adaptive, settings.proof.period_seconds
-        )
+        self.policy = policy_of(settings)
         self.memory: Memory | None = None
         self.pause: Pause | None = None
         self.refused = ""  # by the linter
@@ -167,17 +164,29 @@ class Enforcement:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether what is known changes nothing: at Fail no loss, gap or open window; at Ignore no proof."""
+        """Whether what is known changes nothing: at Fail no loss, doubt, gap or open window; at Ignore no proof."""
         if self.memory is None:
             return False
         if self.memory.state is State.FAIL:
             is_lost = self.knowledge.lost_since is not None
-            return not (self.memory.is_open or is_lost or self._gap)
+            return not (self.memory.is_open or is_lost or self.knowledge.doubt or self._gap)
         return self.policy.kind is FailurePolicy.IGNORE or not self.knowledge.is_proved
 
     def next_proof_seconds(self) -> float:
         """Return how long to wait with the next proof after one that held."""
         return failure_policy.next_proof_seconds(self.memory, self.knowledge, self.policy)
+
+
+def policy_of(settings: ReconcilerConfiguration) -> Policy:
+    """Return what `settings` ask of the failurePolicy."""
+    registration = settings.registration
+    return Policy(
+        registration.failure_policy,
+        registration.ramp,
+        settings.adaptive,
+        settings.proof.period_seconds,
+        longest_seconds(registration),
+    )
 
 
 def _last_good(knowledge: Knowledge, clock: Clock) -> float:

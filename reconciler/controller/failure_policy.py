@@ -25,6 +25,7 @@ class Policy:
     ramp: Ramp
     adaptive: Adaptive
     period_seconds: float  # between proofs, where nothing depends on them
+    probe_seconds: float = 13.0  # how long one of them may take
 
     @property
     def is_adaptive(self) -> bool:
@@ -35,6 +36,11 @@ class Policy:
     def longest_gap_seconds(self) -> float:
         """How far apart two proofs in a row may lie, and how old the last of them may be."""
         return max(self.adaptive.loss_tolerance_seconds, 2 * self.period_seconds)
+
+    @property
+    def longest_without_success_seconds(self) -> float:
+        """How old the last successful probe may be at Fail: the longest gap, and one probe that takes all its time."""
+        return self.longest_gap_seconds + self.probe_seconds
 
     def soak_seconds(self, flaps: int) -> float:
         """Return how long proofs must go on before Fail: twice as long after each flap."""
@@ -61,6 +67,8 @@ class Knowledge:
     lost_since: float | None = None
     words: str = ""
     was_ever_proved: bool = False
+    last_success: float = 0.0  # when the last successful probe began, whether or not it counts towards Fail
+    doubt: str = ""  # the words of the last probe, where that was inconclusive
     decided: tuple[State, int] | None = None  # at the last look, and since when (seconds since the epoch)
     counted_from: float = -_NEVER  # proofs from before that do not count
 
@@ -75,11 +83,14 @@ class Knowledge:
         return self.last_proof - self.first_proof if self.is_proved else 0.0
 
     def saw(self, verdict: Verdict, words: str, *, at: float, policy: Policy) -> "Knowledge":
-        """Return what is known after a proof that began `at`; an inconclusive one is neither proof nor loss."""
+        """Return what is known after a proof that began `at`.
+
+        An inconclusive one is neither proof nor loss; but it makes nothing younger, and `decide` bounds that.
+        """
         if at < self.began:
             return self  # from before a sleep, which may have changed everything
         if verdict is Verdict.PROVED:
-            proved = replace(self, lost_since=None, words="", was_ever_proved=True)
+            proved = replace(self, lost_since=None, words="", doubt="", was_ever_proved=True, last_success=at)
             if at < self.counted_from:
                 return proved
             is_next = self.is_proved and at - self.last_proof <= policy.longest_gap_seconds
@@ -87,8 +98,8 @@ class Knowledge:
             return replace(proved, proofs=proofs, first_proof=first, last_proof=at)
         if verdict in _LOSSES:
             since = at if self.lost_since is None else self.lost_since
-            return replace(self, proofs=0, lost_since=since, words=words)
-        return self
+            return replace(self, proofs=0, lost_since=since, words=words, doubt="")
+        return replace(self, doubt=words or "inconclusive")
 
     def looked(self, memory: Memory, *, at: float) -> "Knowledge":
         """Return what is known after a look at `memory`: once that was lowered, by whomever, proofs are counted anew.
@@ -213,21 +224,28 @@ def _loss(knowledge: Knowledge, circumstances: Circumstances, policy: Policy, cl
     """Return why Fail cannot stay (empty: it can), and when to ask again.
 
     A process that has seen no proof since it started, or woke, does not know how long the loss lasts already: it lowers
-    at the first sign.
+    at the first sign. Inconclusive probes are no loss, but after a bounded time without a successful one they lower it,
+    too: whatever is in the way may hide a path that is dead.
     """
     tolerance = policy.adaptive.loss_tolerance_seconds
     is_lowered = policy.is_adaptive or not knowledge.was_ever_proved
     if circumstances.impossible and is_lowered:
         return f"no proof can come: {circumstances.impossible}", _NEVER
-    if knowledge.lost_since is None:
-        due = _NEVER if knowledge.was_ever_proved else knowledge.began + tolerance
-        return (f"no verdict for {tolerance:g} s after the start" if clock.monotonic >= due else ""), due
-    if not knowledge.was_ever_proved:
+    if knowledge.lost_since is not None and not knowledge.was_ever_proved:
         return f"not proved at the start: {knowledge.words}", _NEVER
     if not is_lowered:
         return "", _NEVER
-    due = knowledge.lost_since + tolerance
-    return (f"no proof for {tolerance:g} s: {knowledge.words}" if clock.monotonic >= due else ""), due
+    bounds: list[tuple[float, str]] = []
+    if not knowledge.was_ever_proved:
+        bounds.append((knowledge.began + tolerance, f"no verdict for {tolerance:g} s after the start"))
+    if knowledge.lost_since is not None:
+        bounds.append((knowledge.lost_since + tolerance, f"no proof for {tolerance:g} s: {knowledge.words}"))
+    if knowledge.was_ever_proved and knowledge.doubt:
+        longest = policy.longest_without_success_seconds
+        reason = f"no successful probe for {longest:g} s, the last was inconclusive: {knowledge.doubt}"
+        bounds.append((max(knowledge.last_success, knowledge.began) + longest, reason))
+    reached = next((reason for due, reason in bounds if clock.monotonic >= due), "")
+    return reached, _NEVER if reached else min((due for due, _ in bounds), default=_NEVER)
 
 
 def _rise(memory: Memory, knowledge: Knowledge, policy: Policy, clock: Clock) -> tuple[Memory, float]:

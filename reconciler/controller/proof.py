@@ -90,9 +90,7 @@ async def prove(cluster: Cluster, registration: Registration, settings: ProofSet
     way = way or Way()
     began, started = time.time(), time.monotonic()
     nonce = secrets.token_hex(16)
-    # The API server waits for the webhook; ours must still be waiting then, to hear its words. Not much longer: while
-    # an answer is lost nobody knows that the path is.
-    patience = registration.timeout_seconds + _ANSWER_SECONDS
+    patience = longest_seconds(registration)
     try:
         target = Target(PODS, f"seccomp-canary-{nonce[:12]}", settings.namespace)
         skipped = canary(target.name, nonce, {**way.labels, registration.skip_label: "true"})
@@ -106,6 +104,15 @@ async def prove(cluster: Cluster, registration: Registration, settings: ProofSet
     return Proof(
         found.verdict, found.words, found.skip, found.witness, found.fingerprint, began, time.monotonic() - started
     )
+
+
+def longest_seconds(registration: Registration) -> float:
+    """Return how long one probe waits for its answers.
+
+    The API server waits for the webhook; the probe must still be waiting then, to hear its words. Not much longer:
+    while an answer is lost it is not known that the path is, too.
+    """
+    return registration.timeout_seconds + _ANSWER_SECONDS
 
 
 def canary(name: str, nonce: str, labels: Mapping[str, str] | None = None) -> Manifest:

@@ -8,7 +8,7 @@ from reconciler.certificates.authority import read, signed
 from reconciler.certificates.rotation import Facts, next_step
 from reconciler.cluster import Cluster
 from reconciler.controller import inputs, observing, trust
-from reconciler.controller.failure_policy import Policy
+from reconciler.controller.enforcement import policy_of
 from reconciler.controller.keeping import standing_bundle
 from reconciler.controller.leadership import lease_of
 from reconciler.controller.lease import annotations_of
@@ -267,11 +267,13 @@ def _next(seen: Seen, settings: ReconcilerConfiguration, remembered: Memory | No
 
 
 def _next_change(seen: Seen, settings: ReconcilerConfiguration, remembered: Memory | None) -> str:
-    registration = settings.registration
-    policy = Policy(registration.failure_policy, registration.ramp, settings.adaptive, settings.proof.period_seconds)
+    policy = policy_of(settings)
     if memory.standing(seen.observed) is State.FAIL:
         tolerance = settings.adaptive.loss_tolerance_seconds
-        return f"lower to Ignore once the proof is lost for {tolerance:g} s" if policy.is_adaptive else "none"
+        if not policy.is_adaptive:
+            return "none"
+        longest = policy.longest_without_success_seconds
+        return f"lower to Ignore once the proof is lost for {tolerance:g} s, or no probe succeeded for {longest:g} s"
     if policy.kind is FailurePolicy.IGNORE:
         return "none"
     flaps = 0 if remembered is None else remembered.flaps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import socket
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import pytest
 from tests.cluster.answered import AUTHORITY
 from tests.cluster.enforced import EVENTS, LEASE, NAME, History, House, enforced, policy_of
 from tests.cluster.patience import until
-from tests.seed import JSON_PATCH, MERGE_PATCH, REGISTRATION
+from tests.seed import COLLECTION, JSON_PATCH, MERGE_PATCH, REGISTRATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +96,40 @@ def test_a_dead_server_lowers_it_and_no_pod_that_came_through_is_silent(house: H
     assert (code, found["well"]) == (0, True), found
     assert found["podsWithoutProfile"]["inWindows"] == 1
     assert found["podsWithoutProfile"]["named"][0]["exposure"] == "in-window"
+
+
+def test_fail_is_lowered_while_a_webhook_called_first_makes_every_probe_inconclusive(
+    house: House, history: History
+) -> None:
+    """The probe waits 4 s, the API server 10 s for the other one alone: what is lost behind it does not show."""
+    house.configure(registration={"timeoutSeconds": 1})
+    with house.running() as running, socket.create_server(("127.0.0.1", 0)) as silent:
+        house.reaches("Fail", told=running.words)
+        before = running.metric('proofs_total{verdict="inconclusive"}')
+        hangs = {
+            "name": "first.example.com",
+            "clientConfig": {
+                "url": f"https://127.0.0.1:{silent.getsockname()[1]}",
+                "caBundle": base64.b64encode(house.field.plane.ca_pem).decode(),
+            },
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "seccomp-canary"}},
+            "failurePolicy": "Ignore",
+            "sideEffects": "None",
+            "timeoutSeconds": 10,
+            "admissionReviewVersions": ["v1"],
+        }
+        kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
+        house.field.create({**kind, "metadata": {"name": "a-silent-one"}, "webhooks": [hangs]})
+        try:
+            until(lambda: running.metric('proofs_total{verdict="inconclusive"}') > before, told=running.words)
+            house.kill_server()
+            house.reaches("Ignore", told=running.words)
+            assert "no successful probe for " in house.remembered().reason
+            house.lets_through()
+        finally:
+            house.field.other.request("DELETE", f"{COLLECTION}/a-silent-one")
+    assert history.policies == ["Ignore", "Fail", "Ignore"]
 
 
 def test_fail_waits_for_the_first_proof_and_is_not_lowered_while_a_reconciler_looks_on(

@@ -110,6 +110,7 @@ class World:
     was_fail: bool = False  # by a decision of ours
     flaps: int | None = 0  # None: somebody took away what was remembered
     broken_since: float | None = None
+    dead_since: float | None = None  # whatever the probes say
     steady_since: float | None = START
     unwell_at: float = -_NEVER  # the last time at which the path was not surely good
     foreign_at: float = -_NEVER
@@ -167,6 +168,7 @@ class World:
         self.writes = 0
         is_broken = self.is_conclusive and not self.is_working
         self.broken_since = (self.broken_since or self.now) if is_broken else None
+        self.dead_since = None if self.is_working else (self.dead_since or self.now)
         is_good = self.is_working and self.is_conclusive
         is_steady = is_good and not (self.is_impossible or self.is_paused or self.is_refused)
         if not is_steady or self.steady_since is None:
@@ -292,6 +294,10 @@ class World:
         longest = LONGEST_PROOF + 2 * LONGEST_WRITE + 1
         unknown = 0.0 if one.has_proved else self.now - max(one.up_since, self.fail_since)
         promised(that=unknown <= tolerance + longest, words="at Fail, and nobody knows whether there is a path")
+        if self.dead_since is not None and kind is FailurePolicy.ADAPTIVE:
+            since = max(self.dead_since, one.up_since, self.foreign_at, self.stale_at)
+            most = self.policy.longest_without_success_seconds + longest
+            promised(that=self.now - since <= most, words=f"at Fail for {self.now - since:g} s, no probe successful")
         if self.broken_since is None:
             return
         since = max(self.broken_since, one.up_since, self.foreign_at, self.stale_at)
@@ -324,8 +330,10 @@ class World:
         tolerance = self.policy.adaptive.loss_tolerance_seconds
         if plan.has_proved and not plan.is_held_down and plan.before is not None and plan.before.state is State.FAIL:
             lost = 0.0 if plan.lost_at is None else plan.at - plan.lost_at
-            promised(that=lost >= tolerance - 1e-3, words=f"lowered {lost:g} s after the first loss")
-        horizon = tolerance + self.policy.period_seconds + 2 * LONGEST_PROOF
+            longest = self.policy.longest_without_success_seconds
+            is_due = lost >= tolerance - 1e-3 or plan.at - plan.succeeded_at >= longest - 1e-3
+            promised(that=is_due, words=f"lowered {lost:g} s after the first loss")
+        horizon = self.policy.longest_without_success_seconds + self.policy.period_seconds + 2 * LONGEST_PROOF
         last = max(plan.unwell_at, plan.up_since, self.foreign_at)
         promised(that=plan.at - last <= horizon + ROUNDED, words=f"{writer.number} lowered for nothing")
 
@@ -387,6 +395,7 @@ class Plan:
     row: tuple[float, ...]  # proofs since the last loss: true times
     has_proved: bool
     lost_at: float | None
+    succeeded_at: float
     is_unwanted: bool
     is_held_down: bool
     unwell_at: float
@@ -432,6 +441,7 @@ class Reconciler:
     row: list[float] = field(default_factory=list)
     has_proved: bool = False
     lost_at: float | None = None
+    succeeded_at: float = -_NEVER
 
     @property
     def is_running(self) -> bool:
@@ -564,7 +574,7 @@ class Reconciler:
         began = self.world.now - (self.monotonic - at)
         if at >= self.knowledge.began and verdict is Verdict.PROVED:
             self.row.append(began)
-            self.has_proved, self.lost_at = True, None
+            self.has_proved, self.lost_at, self.succeeded_at = True, None, began
         elif at >= self.knowledge.began and verdict is not Verdict.INCONCLUSIVE:
             self.row.clear()
             self.lost_at = began if self.lost_at is None else self.lost_at
@@ -621,6 +631,7 @@ class Reconciler:
             tuple(self.row),
             self.has_proved,
             self.lost_at,
+            self.succeeded_at,
             is_unwanted,
             is_unwanted or world.is_impossible,
             world.unwell_at,

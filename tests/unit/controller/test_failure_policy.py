@@ -319,15 +319,44 @@ def test_whoever_has_seen_no_proof_lowers_at_the_first_sign(
         ([(LOST, 70), (Verdict.INCONCLUSIVE, 30)], "no proof for 60 s: unreachable 70", math.inf),
         ([(LOST, 70), (Verdict.NOT_MUTATED, 3)], "no proof for 60 s: not-mutated 3", math.inf),
         ([(LOST, 70), (Verdict.PROVED, 30), (LOST, 20)], "", MONOTONIC + 40),
-        ([(Verdict.INCONCLUSIVE, 600)], "", math.inf),
     ],
-    ids=["proved", "nearly", "lost", "inconclusive-after", "lost-twice", "proved-between", "inconclusive"],
+    ids=["proved", "nearly", "lost", "inconclusive-after", "lost-twice", "proved-between"],
 )
 def test_a_loss_lowers_after_the_tolerance(ago: list[tuple[Verdict, float]], reason: str, due: float) -> None:
     decision = decided(AT_FAIL, knowing((Verdict.PROVED, 700), *ago, memory=AT_FAIL))
     assert decision.due == pytest.approx(due)
     assert decision.memory.state is (State.IGNORE if reason else State.FAIL)
     assert decision.memory.reason == (reason or "before")
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_lowered", "due"),
+    [
+        ([(Verdict.PROVED, 132.9), (Verdict.INCONCLUSIVE, 70)], False, MONOTONIC + 0.1),
+        ([(Verdict.PROVED, 133), (Verdict.INCONCLUSIVE, 70)], True, math.inf),
+        ([(Verdict.PROVED, 900), (Verdict.INCONCLUSIVE, 600), (Verdict.INCONCLUSIVE, 1)], True, math.inf),
+        ([(Verdict.PROVED, 900), (Verdict.INCONCLUSIVE, 600), (Verdict.PROVED, 1)], False, math.inf),
+        ([(Verdict.PROVED, 900)], False, math.inf),
+        ([(Verdict.PROVED, 100), (Verdict.INCONCLUSIVE, 90), (LOST, 50)], False, MONOTONIC + 10),
+        ([(Verdict.PROVED, 100), (LOST, 70), (Verdict.INCONCLUSIVE, 1)], True, math.inf),
+        ([(Verdict.PROVED, 130), (LOST, 20), (Verdict.INCONCLUSIVE, 1)], False, MONOTONIC + 3),
+    ],
+    ids=["nearly", "at-the-bound", "again", "success-since", "no-probe-since", "loss-is-sooner", "loss", "both"],
+)
+def test_at_fail_no_successful_probe_within_the_bound_lowers(
+    seen: list[tuple[Verdict, float]], *, is_lowered: bool, due: float
+) -> None:
+    """The bound: 2 periods of 60 s, and 13 s for one probe that takes all its time."""
+    knowledge = knowing(*seen, memory=AT_FAIL)
+    decision = decided(AT_FAIL, knowledge)
+    assert decision.memory.state is (State.IGNORE if is_lowered else State.FAIL)
+    assert decision.due == pytest.approx(due)
+    if is_lowered and knowledge.lost_since is None:
+        words = f"no successful probe for 133 s, the last was inconclusive: {knowledge.doubt}"
+        assert (decision.memory.reason, decision.memory.is_open) == (words, True)
+    assert decided(AT_FAIL, knowledge, policy=FAIL).memory == AT_FAIL, (
+        "failurePolicy Fail is never lowered while running"
+    )
 
 
 def test_what_can_no_longer_come_lowers_at_once_whatever_was_proved() -> None:
