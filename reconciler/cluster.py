@@ -13,18 +13,19 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeGuard, cast
 
 import aiohttp
 import yaml
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, load_incluster_config
+from kubernetes.aio.config.kube_config import load_kube_config_from_dict
 from yarl import URL
 
 from reconciler.backoff import Backoff
 from reconciler.errors import (
-    ConfigurationNotFoundError,
     ConflictError,
     ForbiddenError,
     InvalidConfigurationError,
@@ -32,6 +33,10 @@ from reconciler.errors import (
     RejectedError,
     UnavailableError,
 )
+from reconciler.kube import kubeconfig as kubeconfigs
+from reconciler.kube.failures import told
+from reconciler.kube.login import Login
+from reconciler.kube.proxies import SOCKS, proxy_for
 from reconciler.registration.identity import FIELD_MANAGER, Manifest
 
 # The API server sends a bookmark about once a minute: a watch that is silent for longer than this is dead.
@@ -47,6 +52,7 @@ _MERGE_PATCH = "application/merge-patch+json"
 _PAGE = 200
 _LISTED: Final = "LISTED"
 _JSON = "application/json"
+_CLIENT_CERTIFICATE: Final = "client-certificate-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,8 @@ class Cluster:
         request_timeout_seconds: float = 15.0,
         watch_silence_seconds: float = WATCH_SILENCE_SECONDS,
         backoff: Backoff | None = None,
+        login_timeout_seconds: float | None = None,
+        may_ask_a_person: bool = False,
     ) -> None:
         self._kubeconfig = kubeconfig
         self._context = context
@@ -143,6 +151,12 @@ class Cluster:
             sock_read=watch_silence_seconds,
         )
         self._backoff = backoff or Backoff()
+        # How long a credential plugin may take; with `may_ask_a_person` it gets the terminal.
+        self._login_timeout_seconds = login_timeout_seconds or request_timeout_seconds
+        self._may_ask_a_person = may_ask_a_person
+        self._login: Login | None = None  # None: not entered yet, or with the pod's own ServiceAccount
+        self._place = ""
+        self._connecting = asyncio.Lock()
         self._client: ApiClient | None = None
         # Asked before each write but those of a lease: who is not the leader any more raises there.
         self.fence: Callable[[], None] = lambda: None
@@ -151,8 +165,16 @@ class Cluster:
         self._watches: Counter[ApiClient] = Counter()
 
     async def __aenter__(self) -> Self:
-        await self._connected()
+        self._choose()
+        # A plugin is asked by the first request: it may take long, or fail, as a request may.
+        if self._login is None or self._login.plugin is None:
+            await self._connected()
         return self
+
+    @property
+    def place(self) -> str:
+        """Which API server this is, for messages: its URL and the context, or the pod's own."""
+        return self._place
 
     async def __aexit__(self, *_: object) -> None:
         await self._disconnect()
@@ -179,14 +201,16 @@ class Cluster:
             async with response:
                 text = await response.read()
         except TimeoutError as error:
-            raise UnavailableError(f"create {target}: no answer within {timeout_seconds:g} s") from error
+            raise UnavailableError(
+                f"create {target}: no answer from {self._place} within {timeout_seconds:g} s"
+            ) from error
         except (aiohttp.ClientError, ConfigException, OSError) as error:
-            raise UnavailableError(f"create {target}: {_words(error)}") from error
+            raise UnavailableError(f"create {target}: {self._told(error)}") from error
         warnings = tuple(_unquoted(line) for line in response.headers.getall("Warning", ()))
         if response.status in (401, 429) or (response.status == 403 and _is_rbac(text)):  # noqa: PLR2004 - HTTP
             if response.status == 401:  # noqa: PLR2004 - HTTP
-                await self._disconnect()
-            raise _failure(response, text, "create", target)
+                await self._refused()
+            raise _failure(response, text, "create", target, self._identity)
         if response.status >= 400:  # noqa: PLR2004 - HTTP
             return Attempt(response.status, _message(response, text), warnings)
         try:
@@ -345,13 +369,19 @@ class Cluster:
             )
             async with response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP
-                    raise _failure(response, await response.read(), "watch", target)
+                    raise _failure(response, await response.read(), "watch", target, self._identity)
                 while line := await response.content.readline():
                     yield _event(line, target)
         except TimeoutError as error:
             raise UnavailableError(f"watch of {target}: silent for {self._watch_timeout.sock_read:g} s") from error
-        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, ConfigException, OSError, ValueError) as error:
-            raise UnavailableError(f"watch of {target}: {_words(error)}") from error
+        except (
+            aiohttp.ClientError,
+            aiohttp.http.HttpProcessingError,
+            ConfigException,
+            OSError,
+            ValueError,
+        ) as error:
+            raise UnavailableError(f"watch of {target}: {self._told(error)}") from error
         finally:
             self._watches[client] -= 1
             if client is not self._client:
@@ -384,15 +414,17 @@ class Cluster:
             async with response:
                 text = await response.read()
         except TimeoutError as error:
-            raise UnavailableError(f"{verb} {target}: no answer within {self._timeout.total:g} s") from error
+            raise UnavailableError(
+                f"{verb} {target}: no answer from {self._place} within {self._timeout.total:g} s"
+            ) from error
         except (aiohttp.ClientError, ConfigException, OSError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 await self._disconnect()  # the API server's CA may have been renewed: it is read afresh
-            raise UnavailableError(f"{verb} {target}: {_words(error)}") from error
+            raise UnavailableError(f"{verb} {target}: {self._told(error)}") from error
         if response.status >= 400 and not (response.status == 404 and method in ("GET", "DELETE") and not collection):  # noqa: PLR2004 - HTTP
             if response.status == 401:  # noqa: PLR2004 - HTTP
-                await self._disconnect()  # credentials are read afresh by the next request
-            raise _failure(response, text, verb, target)
+                await self._refused()
+            raise _failure(response, text, verb, target, self._identity)
         try:
             body = json.loads(text)
         except ValueError as error:
@@ -434,33 +466,85 @@ class Cluster:
         return cast("aiohttp.ClientResponse", answer.response)
 
     async def _connected(self) -> ApiClient:
-        if self._client is None:
-            configuration = Configuration()
-            try:
-                await self._load(configuration)
-            except (ConfigException, OSError, ssl.SSLError, yaml.YAMLError, KeyError, TypeError) as error:
-                raise InvalidConfigurationError(f"cannot tell which API server to talk to: {_words(error)}") from error
-            configuration.client_session_kwargs = {"middlewares": (_refuse_redirect,)}
-            client = ApiClient(configuration)
-            client.user_agent = FIELD_MANAGER
-            self._client = client
-        return self._client
+        async with self._connecting:
+            if self._client is not None and not (self._login is not None and self._login.is_due):
+                return self._client
+            if self._client is None:
+                self._choose()  # read afresh: an API server's CA or a token may have been renewed
+            user = {} if self._login is None else await self._login.user()
+            if self._client is not None and self._client.configuration.api_key and not user.get(_CLIENT_CERTIFICATE):
+                # A new token alone: requests to come carry it, connections stay.
+                self._client.configuration.api_key["BearerToken"] = f"Bearer {user['token']}"
+                return self._client
+            await self._disconnect()
+            self._client = await self._new_client(user)
+            return self._client
 
-    async def _load(self, configuration: Configuration) -> None:
-        """Fill in address and credentials: --kubeconfig, KUBECONFIG, the pod's own, or ~/.kube/config."""
+    async def _new_client(self, user: Mapping[str, Any]) -> ApiClient:
+        configuration = Configuration()
+        try:
+            if self._login is None:
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # kubernetes has no types here
+                proxy_url = None
+            else:
+                context = self._login.context
+                await load_kube_config_from_dict(  # type: ignore[no-untyped-call] # likewise
+                    config_dict=context.as_kubeconfig(user), client_configuration=configuration
+                )
+                proxy_url = context.cluster.get("proxy-url")
+            proxy = proxy_for(configuration.host, proxy_url, os.environ)
+            is_socks = proxy is not None and proxy.partition(":")[0] in SOCKS
+            configuration.proxy = None if is_socks else proxy
+            if is_socks and configuration.tls_server_name:
+                raise ValueError("tls-server-name does not go with a SOCKS proxy: name that host in server instead")  # noqa: TRY301 - worded below
+            # Our own reading of the environment, no netrc.
+            configuration.client_session_kwargs = {"trust_env": False, "middlewares": (_refuse_redirect,)}
+            # As Go does: authorities without key identifiers are common, and any trusted certificate is an anchor.
+            configuration.disable_strict_ssl_verification = True
+            client = ApiClient(configuration)
+            client.rest_client.ssl_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        except (ConfigException, OSError, ssl.SSLError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            raise InvalidConfigurationError(f"cannot use {self._place}: {_words(error)}") from error
+        if proxy is not None and is_socks:
+            # Meant to be overridden, says its docstring.
+            client.rest_client._create_connector = partial(_socks_connector, proxy, client)  # type: ignore[method-assign]  # noqa: SLF001
+        client.user_agent = FIELD_MANAGER
+        return client
+
+    @property
+    def _identity(self) -> str:
+        """As whom requests are made, and where."""
+        if self._login is None or not self._login.context.user_name:
+            return self._place
+        return f"user {self._login.context.user_name} at {self._place}"
+
+    def _told(self, error: BaseException) -> str:
+        is_answer = isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError)
+        return _words(error) if is_answer else told(error, self._place)
+
+    def _choose(self) -> None:
+        """Choose address and user: --kubeconfig, KUBECONFIG, the pod's own, or ~/.kube/config."""
         chosen = str(self._kubeconfig) if self._kubeconfig else os.environ.get("KUBECONFIG")
         if not chosen and "KUBERNETES_SERVICE_HOST" in os.environ:
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # kubernetes has no types here
+            self._login, self._place = None, "this pod's API server, as its ServiceAccount"
             return
-        chosen = chosen or os.path.expanduser("~/.kube/config")
-        if not any(os.path.isfile(part) for part in chosen.split(os.pathsep) if part):
-            raise ConfigurationNotFoundError(
-                f"kubeconfig {chosen} does not exist, and this is no pod with a ServiceAccount: "
-                "give --kubeconfig or set KUBECONFIG"
-            )
-        await load_kube_config(  # type: ignore[no-untyped-call] # likewise
-            config_file=chosen, context=self._context, client_configuration=configuration, persist_config=False
+        files = [part for part in (chosen or os.path.expanduser("~/.kube/config")).split(os.pathsep) if part]
+        context = kubeconfigs.read(files, context=self._context)
+        self._place = f"{context.server} (context {context.name})"
+        if self._login is not None and self._login.context == context:
+            return
+        self._login = Login(
+            context,
+            timeout_seconds=self._login_timeout_seconds,
+            may_ask_a_person=self._may_ask_a_person,
+            backoff=self._backoff,
         )
+
+    async def _refused(self) -> None:
+        """Forget the credentials that the API server does not accept (401): the next request asks for new ones."""
+        if self._login is not None:
+            self._login.refused()
+        await self._disconnect()
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -512,12 +596,14 @@ def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and isinstance(value.get("metadata"), dict)
 
 
-def _failure(response: aiohttp.ClientResponse, text: bytes, verb: str, target: Target) -> ReconcilerError:
-    """Return the error that an answer of 400 or more stands for."""
+def _failure(
+    response: aiohttp.ClientResponse, text: bytes, verb: str, target: Target, identity: str
+) -> ReconcilerError:
+    """Return the error that an answer of 400 or more stands for; `identity` says as whom it was asked, and where."""
     message = _message(response, text)
     status = response.status
     if status in (401, 403):
-        return ForbiddenError(_forbidden(status, message, verb, target))
+        return ForbiddenError(_forbidden(status, message, verb, target, identity))
     if status == 409:  # noqa: PLR2004 - HTTP
         return ConflictError(f"{verb} {target}: {message}")
     if status == 410 or status == 429 or status >= 500:  # noqa: PLR1714, PLR2004 - HTTP
@@ -546,11 +632,14 @@ def _unquoted(warning: str) -> str:
     return re.sub(r"\\(.)", r"\1", found[1]) if found else warning
 
 
-def _forbidden(status: int, message: str, verb: str, target: Target) -> str:
+def _forbidden(status: int, message: str, verb: str, target: Target, identity: str) -> str:
     if status == 401:  # noqa: PLR2004 - HTTP
         return (
-            f"{verb} {target}: the API server does not accept our credentials (401): check the kubeconfig or the token"
+            f"{verb} {target}: the API server does not accept the credentials of {identity} (401): "
+            "log in again, or check the kubeconfig or the token"
         )
+    if '"system:anonymous"' in message:
+        return f"{verb} {target}: {identity} has no credentials, the API server answered as to system:anonymous: log in"
     refused = re.search(r"cannot (\w+) resource", message)
     if refused is None:
         return f"{verb} {target}: forbidden: {message}"
@@ -583,6 +672,13 @@ def _dry_run(*, dry_run: bool) -> dict[str, str]:
 
 def _api_version(target: Target) -> str:
     return f"{target.resource.group}/{target.resource.version}" if target.resource.group else target.resource.version
+
+
+def _socks_connector(proxy: str, client: ApiClient) -> aiohttp.TCPConnector:
+    from reconciler.kube.socks import SocksConnector  # noqa: PLC0415 - few need it
+
+    limit = client.configuration.connection_pool_maxsize
+    return SocksConnector.through(proxy, ssl=client.rest_client.ssl_context, limit=limit)
 
 
 def _words(error: BaseException) -> str:

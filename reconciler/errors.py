@@ -57,6 +57,10 @@ class UnavailableError(ReconcilerError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class CredentialPluginError(UnavailableError):
+    """The kubeconfig's credential plugin has no credentials for us; the message holds its own words."""
+
+
 class ForeignObjectError(ReconcilerError):
     """An object of our name exists and is not ours."""
 

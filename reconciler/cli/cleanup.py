@@ -68,7 +68,7 @@ async def _cleaned(
 
     settings = options.settings()
     with deadline(settings, within) as policy:
-        async with options.cluster(settings) as cluster:
+        async with options.cluster(settings, within=within) as cluster:
             cleaning = Cleanup(cluster, settings, wanted, leaves_paused=leave_paused, dry_run=dry_run)
             try:
                 async with asyncio.timeout(within):

@@ -48,7 +48,7 @@ def run(log_level: str, log_format: str, bind_address: str, status_port: int, **
         if chosen.config is not None
         else InlineSource(f"apiVersion: {settings.API_VERSION}\nkind: {settings.KIND}\n".encode(), "defaults")
     )
-    wishes = running.Options(chosen.cluster, chosen.laid_over, bind_address, status_port)
+    wishes = running.Options(chosen.lasting_cluster, chosen.laid_over, bind_address, status_port)
     _until_signalled(running.run(source, wishes))
     running.log.info("run.stopped")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.errors import ConflictError, UnavailableError
+from reconciler.errors import ConflictError, CredentialPluginError, UnavailableError
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying
@@ -20,7 +20,7 @@ def deadline(settings: "ReconcilerConfiguration", timeout: float) -> Iterator["A
 
     What ends the block then, a TimeoutError or the last failure, is raised as what stood in the way: exit 69 or 75.
     """
-    from reconciler.backoff import Backoff, retrying  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.backoff import Backoff, is_transient, retrying  # noqa: PLC0415 - heavy, and not every command needs it
 
     last: list[BaseException] = []
 
@@ -30,7 +30,15 @@ def deadline(settings: "ReconcilerConfiguration", timeout: float) -> Iterator["A
 
     backoff = Backoff(settings.backoff.initial, settings.backoff.maximum)
     try:
-        yield retrying(backoff, deadline_seconds=timeout, before_sleep=announce)
+        # A plugin that fails is not started again and again: it may open a browser each time.
+        yield retrying(
+            backoff,
+            deadline_seconds=timeout,
+            retry_on=lambda error: is_transient(error) and not isinstance(error, CredentialPluginError),
+            before_sleep=announce,
+        )
+    except CredentialPluginError:
+        raise
     except (ConflictError, UnavailableError, TimeoutError) as error:
         cause = last[-1] if isinstance(error, TimeoutError) and last else error
         kind = ConflictError if isinstance(cause, ConflictError) else UnavailableError

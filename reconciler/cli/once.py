@@ -157,7 +157,7 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
     async def until_deadline() -> "Pass":
         end = time.monotonic() + timeout
         with deadline(settings, timeout) as policy:
-            async with options.cluster(settings) as cluster:
+            async with options.cluster(settings, within=timeout) as cluster:
                 shot = oneshot.OneShot(cluster, settings, dry_run=dry_run, adopt=adopt)
                 async with asyncio.timeout(timeout):
                     done: Pass = await policy(one_pass, shot)

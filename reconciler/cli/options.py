@@ -30,6 +30,9 @@ Exit codes:
   130, 143  ended by SIGINT, SIGTERM
 """
 
+# How long a credential plugin may take where the command has no deadline: a person may have to log in.
+_LOGIN_SECONDS: Final = 60.0
+
 OUTPUT = click.option(
     "-o",
     "--output",
@@ -75,8 +78,11 @@ class Options:
             chosen = chosen.model_copy(update={"leader_election": election})
         return chosen
 
-    def cluster(self, settings: "ReconcilerConfiguration") -> "Cluster":
-        """Return a connection, not yet opened; what it has to tell goes to standard error, beside the result."""
+    def cluster(self, settings: "ReconcilerConfiguration", *, within: float | None = None) -> "Cluster":
+        """Return a connection, not yet opened; what it has to tell goes to standard error, beside the result.
+
+        `within` is the command's deadline in seconds, for a credential plugin, which may wait for a person.
+        """
         import structlog  # noqa: PLC0415 - likewise
 
         from reconciler.backoff import Backoff  # noqa: PLC0415 - likewise
@@ -85,6 +91,21 @@ class Options:
 
         if not structlog.is_configured():
             configure(level="warning", style="auto")
+        return Cluster(
+            kubeconfig=self.kubeconfig,
+            context=self.context,
+            request_timeout_seconds=settings.request_timeout_seconds,
+            backoff=Backoff(settings.backoff.initial, settings.backoff.maximum),
+            # A little less than the deadline: the plugin is then named as what took so long.
+            login_timeout_seconds=_LOGIN_SECONDS if within is None else max(within - 0.5, within / 2),
+            may_ask_a_person=True,
+        )
+
+    def lasting_cluster(self, settings: "ReconcilerConfiguration") -> "Cluster":
+        """Return a connection for `run`: a credential plugin has as long as a request, and no terminal."""
+        from reconciler.backoff import Backoff  # noqa: PLC0415 - likewise
+        from reconciler.cluster import Cluster  # noqa: PLC0415 - imports kubernetes
+
         return Cluster(
             kubeconfig=self.kubeconfig,
             context=self.context,
