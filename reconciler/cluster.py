@@ -179,6 +179,11 @@ class Cluster:
     async def __aexit__(self, *_: object) -> None:
         await self._disconnect()
 
+    @property
+    def trouble(self) -> str:
+        """Why there are no credentials for requests now; empty where there are."""
+        return "" if self._login is None else self._login.trouble
+
     async def get(self, target: Target) -> Manifest | None:
         """Return the object, None where there is none."""
         status, body = await self._request("GET", target)

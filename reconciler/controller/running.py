@@ -1,9 +1,10 @@
 """`run`: a loop for the settings as they are, begun anew with each good change; health and metrics beside it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NoReturn
 
 import structlog
@@ -38,9 +39,15 @@ class _Current:
     """The loop that runs now, as health and metrics see it."""
 
     loop: Loop | None = None
+    cluster: Cluster | None = None
 
     def trouble(self) -> str:
         return "" if self.loop is None else self.loop.trouble
+
+    def not_well(self, report: Report) -> Iterator[str]:
+        if self.cluster is not None and self.cluster.trouble:
+            yield self.cluster.trouble
+        yield from report.not_well()
 
     def queue_age_seconds(self) -> float:
         return 0.0 if self.loop is None else self.loop.queue_age_seconds
@@ -53,7 +60,11 @@ async def run(source: Source, options: Options) -> NoReturn:
     metrics.queue_age.set_function(current.queue_age_seconds)
     report = Report(metrics)
     async with Health(
-        options.bind_address, options.status_port, metrics, alive=current.trouble, not_well=report.not_well
+        options.bind_address,
+        options.status_port,
+        metrics,
+        alive=current.trouble,
+        not_well=partial(current.not_well, report),
     ) as health:
         log.info("run.listening", status_port=health.port)
         await _loops(_Settings(source, options.adapt, report), options, report, current)
@@ -66,6 +77,7 @@ async def _loops(inputs: "_Settings", options: Options, report: Report, current:
     async with aclosing(inputs.newer()) as newer:
         while True:
             async with options.connect(settings) as cluster:
+                current.cluster = cluster
                 report.announcer = Announcer(cluster, settings.registration.name, identity)
                 current.loop = loop = Loop(settings, cluster, report, identity=identity, known=known)
                 log.info("run.started", name=settings.registration.name, identity=identity)

@@ -30,6 +30,7 @@ class Login:
         self._failures = 0
         self._failed: CredentialPluginError | None = None
         self._again_at = 0.0
+        self._is_asking = False
         self.plugin: CredentialPlugin | None = parse(
             context.user, context.cluster, origin=f"{context.origin}: user {context.user_name!r}"
         )
@@ -39,6 +40,13 @@ class Login:
     def is_due(self) -> bool:
         """Whether the plugin has to be asked before the next request."""
         return self.plugin is not None and (self._key not in _KEPT or _KEPT[self._key].renew_at <= now())
+
+    @property
+    def trouble(self) -> str:
+        """Why there are no credentials: what the plugin failed with last, or that it is still asked; else empty."""
+        if self._failed is not None:
+            return str(self._failed)
+        return f"{self.plugin} is asked for credentials" if self._is_asking else ""
 
     async def user(self) -> Mapping[str, Any]:
         """Return the kubeconfig's user with its credentials; CredentialPluginError where a plugin has none.
@@ -59,6 +67,7 @@ class Login:
     async def _asked(self, plugin: CredentialPlugin) -> Credential:
         if self._failed is not None and monotonic() < self._again_at:
             raise CredentialPluginError(str(self._failed))
+        self._is_asking = True
         try:
             found = await plugin.ask(timeout_seconds=self._timeout_seconds, may_ask_a_person=self._may_ask_a_person)
         except CredentialPluginError as error:
@@ -66,5 +75,7 @@ class Login:
             self._failed = error
             self._again_at = monotonic() + self._backoff.delay(self._failures)
             raise
+        finally:
+            self._is_asking = False
         self._failures, self._failed = 0, None
         return found

@@ -261,4 +261,19 @@ async def test_a_plugin_that_failed_is_left_alone_for_a_moment(tmp_path: Path) -
     for _ in range(3):
         with pytest.raises(CredentialPluginError, match="no"):
             await login.user()
+        assert "failed (exit status 1): no" in login.trouble
     assert asked(tmp_path) == 1
+
+
+@pytest.mark.usefixtures("_no_credentials")
+async def test_a_plugin_is_named_while_it_is_asked(tmp_path: Path) -> None:
+    login = login_of(counting(tmp_path, "exec sleep 600"))
+    assert not login.trouble
+    asking = asyncio.create_task(login.user())
+    while not login.trouble:
+        await asyncio.sleep(0)
+    assert login.trouble == f"credential plugin {tmp_path}/plugin is asked for credentials"
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not login.trouble
