@@ -177,6 +177,8 @@ class Cluster:
         return self._place
 
     async def __aexit__(self, *_: object) -> None:
+        if self._login is not None:
+            await self._login.close()
         await self._disconnect()
 
     @property

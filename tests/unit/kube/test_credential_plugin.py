@@ -276,4 +276,20 @@ async def test_a_plugin_is_named_while_it_is_asked(tmp_path: Path) -> None:
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+    await login.close()
     assert not login.trouble
+
+
+@pytest.mark.usefixtures("_no_credentials")
+async def test_a_request_that_gives_up_leaves_the_plugin_to_the_others(tmp_path: Path) -> None:
+    wait = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
+    login = login_of(counting(tmp_path, f"{wait}; echo '{answer({'token': 't'})}'"))
+    first, second = (asyncio.create_task(login.user()) for _ in range(2))
+    while not (tmp_path / "asked").exists():
+        await asyncio.sleep(0.01)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    (tmp_path / "go").touch()
+    assert await second == {"token": "t"}
+    assert asked(tmp_path) == 1
