@@ -79,6 +79,7 @@ NAMESPACES: Final = Resource("", "v1", "namespaces")
 SERVICES: Final = Resource("", "v1", "services")
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io", "v1", "endpointslices")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
+CLUSTER_ROLES: Final = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
 EVENTS: Final = Resource("events.k8s.io", "v1", "events")
 
 

@@ -60,6 +60,10 @@ def _server_name(value: str) -> str:
 
 
 Seconds = Annotated[float, BeforeValidator(_duration)]
+# Source: RBAC names are path segments: they may hold ':' and upper-case letters.
+RoleName = Annotated[
+    str, _checked(r"([^/%.\s][^/%\s]*)?", 253, "the name of a ClusterRole, without '/' and '%', or empty")
+]
 Subdomain = Annotated[str, _checked(_SUBDOMAIN, 253, "a DNS-1123 subdomain: lower-case letters, digits, '-' and '.'")]
 DNSLabel = Annotated[
     str, _checked(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", 63, "a DNS-1123 label: lower-case letters, digits and '-'")
@@ -301,6 +305,8 @@ class Registration(_Model):
     ramp: Annotated[Ramp, _enum(Ramp)] = Ramp.ON_PROOF
     on_twin: Annotated[OnTwin, _enum(OnTwin)] = OnTwin.BESIDE
     twin_name: Subdomain = "gardener-resource-manager"
+    # The ClusterRole that owns the object: with it the garbage collector removes the registration. Empty: no owner.
+    owner_cluster_role: RoleName = "seccomp-reconciler-create"
     timeout_seconds: Annotated[int, Field(ge=1, le=15)] = 10
     reinvocation_policy: Annotated[ReinvocationPolicy, _enum(ReinvocationPolicy)] | None = None
     skip_typed_pods: bool = True

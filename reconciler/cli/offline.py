@@ -50,5 +50,8 @@ def render(config: Path | None, gardenlet_config: Path | None, ca_file: Path | N
         bundle = ca_bundle.parse(registration.ca.inline.encode(), origin="registration.ca.inline")
     else:
         click.echo("# caBundle is left out: it lies in the cluster; --ca-file gives one here", err=True)
+    if registration.owner_cluster_role:
+        role = registration.owner_cluster_role
+        click.echo(f"# ownerReferences is left out: the uid of clusterroles/{role} is in the cluster", err=True)
     manifest = desired.render(registration, ca_bundle=bundle)
     click.echo(json.dumps(manifest, indent=2) if output == "json" else as_yaml(manifest), nl=output == "json")

@@ -149,7 +149,8 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
 
     async def one_pass(shot: "OneShot") -> "Pass":
         found = await shot.run()
-        for warning in set(found.decision.warnings) - warned:
+        ownerless = (f"no ownerReference: {found.ownerless}",) if found.ownerless else ()
+        for warning in {*found.decision.warnings, *ownerless} - warned:
             click.echo(f"warning: {warning}", err=True)
             warned.add(warning)
         return found

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from reconciler.cluster import CONFIG_MAPS, DEPLOYMENTS, SECRETS, Cluster, Target
+from reconciler.cluster import CLUSTER_ROLES, CONFIG_MAPS, DEPLOYMENTS, SECRETS, Cluster, Target
+from reconciler.errors import ForbiddenError
 from reconciler.gardenlet import document, featuregates
-from reconciler.registration import ca_bundle
-from reconciler.settings import CASource, GardenletConfigurationSource
+from reconciler.registration import ca_bundle, owner
+from reconciler.registration.owner import Owner
+from reconciler.settings import CASource, GardenletConfigurationSource, Registration
 from reconciler.sources import FileSource, InlineSource, KeySource, MountedSource, Source
 
 
@@ -49,6 +51,17 @@ async def read_decision(source: Source) -> featuregates.Decision:
     """Return what the GardenletConfiguration in `source` says about the gate."""
     configuration = document.parse_any(await source.read(), origin=source.origin)
     return featuregates.decide(configuration.feature_gates)
+
+
+async def read_owner(cluster: Cluster, registration: Registration) -> Owner:
+    """Return the owner of the registration; raises what may pass by itself, a missing right becomes a trouble."""
+    name = registration.owner_cluster_role
+    if not name:
+        return Owner()
+    try:
+        return owner.of(await cluster.get(Target(CLUSTER_ROLES, name)), name)
+    except ForbiddenError as error:
+        return Owner(trouble=str(error))
 
 
 async def read_ca_bundle(source: Source) -> bytes:

@@ -9,14 +9,17 @@ from enum import StrEnum
 from typing import Final
 
 from reconciler.cluster import Cluster
+from reconciler.controller import inputs
 from reconciler.controller.conflicts import CREATED, DELETED, Conflicts, Side, opponent
 from reconciler.controller.enforcement import Enforcement
 from reconciler.controller.reconcile import Outcome, Result, reconcile, target_of
-from reconciler.registration import drift, memory
+from reconciler.errors import ForbiddenError
+from reconciler.registration import drift, memory, owner
 from reconciler.registration.desired import render
 from reconciler.registration.drift import Action, Difference
 from reconciler.registration.identity import SELECTORS_ANNOTATION, Manifest, is_ours
 from reconciler.registration.memory import Memory, State
+from reconciler.registration.owner import Owner
 from reconciler.registration.retiring import with_retiring
 from reconciler.settings import ReconcilerConfiguration, Registration
 
@@ -49,6 +52,7 @@ class Kept:
     wars: frozenset[Side] = frozenset()  # that began with this pass
     held: tuple[Difference, ...] = ()  # left as it is for now: a war
     due: float = float("inf")
+    ownerless: str = ""  # why no owner could be read
 
 
 # What is to be trusted (PEM), given the registration as it stands; None where nobody knows yet.
@@ -76,6 +80,7 @@ class Keeper:
         self._lint = lint
         self._monotonic = monotonic
         self._asked: Manifest | None = None
+        self._was_owned = False  # this process has read the owner
         self._is_gone = False  # by us, who want nothing to stand
         self._is_mending = False  # a repair opened the window that is open
         self._looked = 0.0  # when what is planned from was read, by the wall clock
@@ -128,15 +133,37 @@ class Keeper:
         observed = first.outcome.observed
         if (pem := await bundle(observed)) is None:
             return replace(first, due=min(first.due, decision.due))
-        kept = await self._settled(pem, decision.memory, observed, last_renewal, adopt=adopt, dry_run=dry_run)
+        found = await inputs.read_owner(self._cluster, self._registration)
+        reference = self._owner(found, observed)
+        kept = await self._settled(
+            pem, decision.memory, observed, last_renewal, reference=reference, adopt=adopt, dry_run=dry_run
+        )
+        kept = replace(kept, ownerless=found.trouble)
         return _joined(first, kept, due=min(decision.due, self.conflicts.next_calm))
+
+    def _owner(self, found: Owner, observed: Manifest | None) -> Manifest | None:
+        """Return the ownerReference to ask for: what was read, else what the object carries.
+
+        An owner that cannot be read is kept as it is: taken away while the ClusterRole is being removed, the garbage
+        collector would not remove the registration. For the same reason an object that it has removed is not created
+        again, where the right to do so is still there for a moment.
+        """
+        if found.reference is not None:
+            self._was_owned = True
+            return found.reference
+        if not found.trouble:
+            return None
+        if observed is None and self._was_owned:
+            raise ForbiddenError(f"not registered again without the ClusterRole that owns it: {found.trouble}")
+        return owner.standing(observed, self._registration.owner_cluster_role)
 
     async def _lowered(self, observed: Manifest | None, decided: Memory, last_renewal: float | None) -> Kept:
         """Write Ignore before anything else is looked at, with the caBundle that stands."""
         # What somebody else raised is put right as a whole, or a war would take more writes than one.
         is_foreign = memory.standing(self._asked) is State.IGNORE
         pem = standing_bundle(self._asked if is_foreign else observed)
-        kept = await self._settled(pem, decided, observed, last_renewal)
+        reference = owner.standing(self._asked if is_foreign else observed, self._registration.owner_cluster_role)
+        kept = await self._settled(pem, decided, observed, last_renewal, reference=reference)
         return replace(kept, written=tuple((action, Why.LOWERED) for action, _ in kept.written))
 
     async def _settled(
@@ -146,10 +173,11 @@ class Keeper:
         observed: Manifest | None,
         last_renewal: float | None,
         *,
+        reference: Manifest | None,
         adopt: bool = False,
         dry_run: bool = False,
     ) -> Kept:
-        desired = self._desired(pem, decided, observed)
+        desired = self._desired(pem, decided, observed, reference)
         now = self._monotonic()
         differences = _differences(desired, observed, adopt=adopt)
         is_as_asked = self._is_as_asked(desired, observed)
@@ -165,7 +193,7 @@ class Keeper:
             seen = self._enforcement.last_seen(decided, last_renewal)
             who = ", ".join(sorted({side.manager for side in sides}))
             decided = decided.opened(seen, f"changed by {who}")  # closed when Fail is seen to stand
-            desired = self._desired(pem, decided, observed)
+            desired = self._desired(pem, decided, observed, reference)
         outcome = await reconcile(
             self._cluster, self._target, desired=desired, observed=observed, adopt=adopt, dry_run=dry_run
         )
@@ -199,20 +227,28 @@ class Keeper:
             f"metadata.annotations[{key}]" for key in memory.ANNOTATIONS if left is None or found.get(key) == left[key]
         }
         if left is None:
-            ours.add(_FAILURE_POLICY)  # who knows nothing yet can only have lowered it
+            ours |= {_FAILURE_POLICY, owner.PATH}  # who knows nothing yet can only have lowered it, or is newer
         return tuple(difference for difference in differences if difference.path not in ours)
 
-    def _desired(self, pem: bytes | None, decided: Memory, observed: Manifest | None) -> Manifest:
-        return desired_of(self._registration, pem, decided, observed)
+    def _desired(
+        self, pem: bytes | None, decided: Memory, observed: Manifest | None, reference: Manifest | None
+    ) -> Manifest:
+        return desired_of(self._registration, pem, decided, observed, reference)
 
 
-def desired_of(registration: Registration, pem: bytes | None, decided: Memory, observed: Manifest | None) -> Manifest:
+def desired_of(
+    registration: Registration,
+    pem: bytes | None,
+    decided: Memory,
+    observed: Manifest | None,
+    reference: Manifest | None,
+) -> Manifest:
     """Return what should stand with this caBundle (PEM; None: without) and this decision, given what stands."""
     remembered = memory.annotations(decided)
     if pem is not None and (secret := registration.ca.secret) is not None:
         bundle = with_retiring(pem, observed, now=time.time(), overlap_seconds=secret.overlap_seconds)
         pem, remembered = bundle.pem, remembered | bundle.annotations
-    return render(registration, ca_bundle=pem, state=decided.state, annotations=remembered)
+    return render(registration, ca_bundle=pem, state=decided.state, annotations=remembered, owner=reference)
 
 
 def _differences(desired: Manifest, observed: Manifest | None, *, adopt: bool) -> tuple[Difference, ...]:

@@ -47,6 +47,7 @@ class Pass:
     pause: Pause | None = None
     is_deferred: bool = False
     refused: str = ""  # why the linter lets it not stand at Fail
+    ownerless: str = ""  # why no owner could be read
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class OneShot:
             pause,
             is_deferred,
             self.enforcement.refused,
+            kept.ownerless,
         )
 
     async def look_for_twin(self) -> bool:

@@ -145,6 +145,7 @@ class Report:
             self._memory = None
             self.metrics.failure_policy_is("Absent", since=None, flaps=0)
         self._wrote(name, kept)
+        self._owned(kept)
         if outcome.tolerated != self._tolerated:
             self._tolerated = outcome.tolerated
             terms = [_plain(difference) for difference in outcome.tolerated]
@@ -173,6 +174,14 @@ class Report:
         changed = [_plain(difference) for difference in kept.outcome.differences if difference.path not in _REMEMBERED]
         if changed or reasons != (Why.UPDATED,):
             log.info(event, name=name, reasons=[why.value for why in reasons], differences=changed)
+
+    def _owned(self, kept: Kept) -> None:
+        """Say once for each reason that the registration has no owner that could be read."""
+        if not kept.ownerless:
+            self._content("owner.invalid")
+        elif self._complaints.get("owner.invalid") != kept.ownerless:
+            self._complaints["owner.invalid"] = kept.ownerless
+            log.warning("owner.unknown", error=kept.ownerless)
 
     def recorded(self, memory: Memory, *, known: Memory | None) -> None:
         """Count the windows that were written now; `known` is what was remembered before."""

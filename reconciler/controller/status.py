@@ -17,7 +17,7 @@ from reconciler.controller.reconcile import target_of
 from reconciler.controller.survey import Survey, survey
 from reconciler.errors import ReconcilerError
 from reconciler.gardenlet.featuregates import Decision
-from reconciler.registration import drift, memory, pausing, twin, writers
+from reconciler.registration import drift, memory, owner, pausing, twin, writers
 from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest, is_ours
 from reconciler.registration.memory import Memory, State
@@ -113,6 +113,11 @@ async def look(cluster: Cluster, settings: ReconcilerConfiguration) -> Seen:
         certificates = await _certificates(cluster, settings, observed)
     except ReconcilerError as error:
         troubles["certificates"] = str(error)
+    try:
+        if trouble := (await inputs.read_owner(cluster, registration)).trouble:
+            troubles["owner"] = trouble
+    except ReconcilerError as error:
+        troubles["owner"] = str(error)
     remembered = memory.of(observed)
     if remembered is not None and observed is not None and is_ours(observed):
         try:
@@ -201,6 +206,9 @@ def _registered(seen: Seen, settings: ReconcilerConfiguration) -> Condition:
     differing = [one.path for one in plan.differences if one.path.startswith("webhooks")]
     added = [f"{one.path.rpartition('.')[2]}: {one.observed}" for one in plan.tolerated]
     words = "stands"
+    role = settings.registration.owner_cluster_role
+    if role and owner.standing(observed, role) is None:
+        words += f", not owned by clusterroles/{role}"
     if differing:
         words += f", but somebody changed {', '.join(differing)}"
     if added:

@@ -40,12 +40,13 @@ def render(
     ca_bundle: bytes | None,
     state: State | None = None,
     annotations: Mapping[str, str] | None = None,
+    owner: Manifest | None = None,
 ) -> Manifest:
     """Return the manifest that `registration` asks for, as JSON values.
 
     `ca_bundle` is PEM; None leaves the field out, for a look at the manifest where the CA cannot be read. `state` is
     its failurePolicy as decided; None: that of the first registration.
-    `annotations` are what the reconciler itself wants to remember on the object.
+    `annotations` are what the reconciler itself wants to remember on the object; `owner` is its ownerReference.
     Source of the fields: the entry that gardenlet registers itself; ours adds labels, a digest of the selectors and
     matchConditions that spare the call for pods which already say a type, or would be refused with one.
     """
@@ -86,6 +87,7 @@ def render(
                 **(annotations or {}),
                 SELECTORS_ANNOTATION: _digest([namespaces, objects]),
             },
+            **({} if owner is None else {"ownerReferences": [owner]}),
         },
         "webhooks": [webhook],
     }

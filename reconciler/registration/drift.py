@@ -1,7 +1,7 @@
 """What to do: the desired manifest is compared with the observed object and becomes a Plan. Pure.
 
-Only what is ours is compared. Labels and annotations of others, and fields of a newer API that we do not know, are
-left alone; terms added to a selector are tolerated and carried along; everything else that differs is put back.
+Only what is ours is compared. Labels, annotations and owners of others, and fields of a newer API that we do not know,
+are left alone; terms added to a selector are tolerated and carried along; everything else that differs is put back.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from reconciler.registration import selectors
+from reconciler.registration import owner, selectors
 from reconciler.registration.identity import SELECTORS_ANNOTATION, Manifest, applied_fields, is_ours
 
 # What the API server fills in where we say nothing. Source: admissionregistration.k8s.io/v1 defaults.
@@ -121,6 +121,8 @@ def _metadata_differences(desired: Manifest, observed: Manifest) -> Iterator[Dif
             key = field.removeprefix("f:")
             if key not in wanted and key in present:
                 yield Difference(f"metadata.{kind}[{key}]", None, present[key])
+    if (found := owner.difference(desired, observed)) is not None:
+        yield Difference(owner.PATH, *found)
 
 
 def _entry_differences(wanted: Manifest, present: Manifest) -> Iterator[Difference]:

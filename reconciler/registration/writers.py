@@ -35,7 +35,7 @@ def of_field(observed: Manifest | None, path: str) -> str:
     Another reconciler writes as the same manager as we do: then it is ours that is named.
     """
     if path.startswith("metadata."):  # of one label or annotation: nearly everybody holds some
-        name = path.partition("[")[2].removesuffix("]")
+        name = path.partition("[")[2].removesuffix("]") or path.removeprefix("metadata.")
     else:
         name = path.removeprefix("webhooks[0].").partition("[")[0].split(".")[0]
     holders = [writer for writer, fields in _entries(observed) if f"f:{name}" in fields]

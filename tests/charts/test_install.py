@@ -15,6 +15,7 @@ from tests.load import Load
 from tests.seed import ROOT, collection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.node.pod import Pod
@@ -241,6 +242,52 @@ def test_uninstalling_under_load_fails_no_pod(seed_world: World) -> None:
     assert load.created > 20
     assert load.refused == []
     assert seed_world.get(LEASE) is None
+
+
+def test_removal_without_hooks_under_load_refuses_no_pod(seed_world: World) -> None:
+    """As Gardener and GitOps tools remove a chart: the registration goes with the ClusterRole that owns it."""
+    seed_world.install("standalone", GATE_ON)
+    protected(seed_world)
+    gone_for_good(seed_world, lambda: seed_world.uninstall("--no-hooks"))
+
+
+def test_removal_of_the_plain_manifests_under_load_refuses_no_pod(seed_world: World) -> None:
+    """As `kubectl delete -f` does: the documents of config/rbac.yaml one after the other."""
+    plain = list(yaml.safe_load_all((ROOT / "config" / "rbac.yaml").read_text()))
+    canary = [
+        one
+        for one in yaml.safe_load_all((ROOT / "config" / "canary.yaml").read_text())
+        if one["kind"] in ("Role", "RoleBinding")
+    ]
+    seed_world.create(*(one for one in plain if one["kind"] != "ServiceAccount"))
+    seed_world.install("standalone", GATE_ON, values={"rbac": {"enabled": False}})
+    seed_world.create(*canary)
+    protected(seed_world)
+    program = [{"apiVersion": "v1", "kind": "Service", "metadata": named("seccomp-reconciler")}]
+    program += [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": named(name)}
+        for name in ("seccomp-reconciler-server", "seccomp-reconciler")
+    ]
+
+    def delete() -> None:
+        for one in (*program, *plain):
+            path = f"{collection(one)}/{one['metadata']['name']}"
+            seed_world.admin.request("DELETE", path, {"propagationPolicy": "Background"})
+
+    gone_for_good(seed_world, delete)
+
+
+def gone_for_good(world: World, remove: Callable[[], object]) -> None:
+    """Remove server, reconciler and rights under load: the registration goes, too, and does not come back."""
+    with Load(world) as load:
+        world.until(lambda: load.created > 40, "load")
+        remove()
+        world.until(lambda: world.policy() is None, "no registration")
+        world.until(lambda: not world.node.of(app="seccomp-reconciler"), "no pod of ours")
+        before = load.created
+        world.until(lambda: load.created > before + 100, "load")
+    assert world.policy() is None, "it came back"
+    assert load.refused == []
 
 
 def test_a_foreign_registration_of_our_name_stops_the_uninstall_and_stays(seed_world: World) -> None:

@@ -24,6 +24,7 @@ _GROUPS = {
     "endpointslices": "discovery.k8s.io",
     "deployments": "apps",
     "events": "events.k8s.io",
+    "clusterroles": "rbac.authorization.k8s.io",
 }
 
 

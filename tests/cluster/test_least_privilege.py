@@ -225,7 +225,8 @@ async def test_the_command_goes_on_and_notes_the_rule(scene: Scene, claim: Claim
         assert {"reconciler", "gardenlet", "canary"} <= {one["kind"] for one in report["judged"]}
     else:
         assert code == 75, err
-        assert claim.right.is_named_in(report["notRead"]["pods"])
+        note = "owner" if claim.right.resource == "clusterroles" else "pods"
+        assert claim.right.is_named_in(report["notRead"][note])
         assert report["podsWithoutProfile"] is None
 
 

@@ -45,6 +45,7 @@ a Role or a volume holds, and where the GardenletConfiguration is.
     "registration" (dict
       "name" "seccomp-reconciler"
       "twinName" "gardener-resource-manager"
+      "ownerClusterRole" (ternary "" "seccomp-reconciler-create" (empty (include "seccomp-reconciler.subjects" .)))
       "skipLabel" "seccompprofile.resources.gardener.cloud/skip"
       "ownAppName" "seccomp-reconciler")
     "proof" (dict "namespace" "seccomp-canary")

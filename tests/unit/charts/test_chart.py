@@ -428,6 +428,7 @@ def test_rights_follow_the_names_in_the_settings() -> None:
                 "registration": {
                     "name": "ours",
                     "twinName": "theirs",
+                    "ownerClusterRole": "creators",
                     "ca": {"selfSigned": {"authoritySecret": "authority", "servingSecret": "serving"}},
                 },
                 "leaderElection": {"name": "lead"},
@@ -442,6 +443,7 @@ def test_rights_follow_the_names_in_the_settings() -> None:
     }
     assert names["mutatingwebhookconfigurations"] == {"ours", "theirs"}
     assert names["secrets"] == {"authority", "serving"}
+    assert names["clusterroles"] == {"creators"}
     assert names["leases"] == {"lead"}
     assert names["configmaps"] == {"document"}
     assert ("create", "", "pods", "", "birds") in found
@@ -449,6 +451,24 @@ def test_rights_follow_the_names_in_the_settings() -> None:
     pod = named(objects, "Deployment", "seccomp-reconciler-server")["spec"]["template"]["spec"]
     assert pod["volumes"][0]["secret"]["secretName"] == "serving"
     assert named(objects, "Namespace", "birds")
+
+
+@pytest.mark.parametrize("preset", ["", *PRESETS])
+def test_owner_is_the_cluster_role_that_grants_create(preset: str) -> None:
+    """The sidecar alone has none: gardenlet's own ClusterRole grants it, and outlives the release."""
+    objects = render(preset)
+    name = configuration(objects).registration.owner_cluster_role
+    assert name == ("" if preset == "sidecar" else "seccomp-reconciler-create")
+    if name:
+        role = named(objects, "ClusterRole", name)
+        assert {(verb, *rule["resources"]) for rule in role["rules"] for verb in rule["verbs"]} == {
+            ("create", "mutatingwebhookconfigurations")
+        }
+
+
+def test_no_right_to_cluster_roles_without_an_owner() -> None:
+    values = {"settings": {"registration": {"ownerClusterRole": ""}}}
+    assert not [right for right in rights(render(values=values), "seccomp-reconciler") if right[2] == "clusterroles"]
 
 
 def test_a_ca_of_somebody_elses_needs_no_right_to_write_secrets() -> None:
