@@ -59,17 +59,21 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        _measure(console, options.only or list(BENCHMARKS), quick=options.quick)
+        missed = _measure(console, options.only or list(BENCHMARKS), quick=options.quick)
     except (ControlPlaneError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: everything was ended and removed", file=sys.stderr)
         return 130
-    return 0
+    if missed:
+        print(f"error: not measured: {', '.join(missed)}; the reasons are above", file=sys.stderr)
+    return 1 if missed else 0
 
 
-def _measure(console: Console, names: list[str], *, quick: bool) -> None:
+def _measure(console: Console, names: list[str], *, quick: bool) -> list[str]:
+    """Run the benchmarks of these names, each whether or not another failed; returns those that could not measure."""
+    missed = []
     with ControlPlane.start(show=display()) as plane, seed(plane) as stage:
         console.print(
             f"Kubernetes {plane.version}, Python {platform.python_version()}, {os.cpu_count()} CPUs, "
@@ -78,9 +82,15 @@ def _measure(console: Console, names: list[str], *, quick: bool) -> None:
         )
         for name in names:
             began = time.monotonic()
-            sheet = BENCHMARKS[name][0](stage, quick=quick)
+            try:
+                sheet = BENCHMARKS[name][0](stage, quick=quick)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others are still measured
+                print(f"{name}: not measured: {type(error).__name__}: {error}\n", file=sys.stderr)
+                missed.append(name)
+                continue
             sheet.notes.append(f"took {time.monotonic() - began:.0f} s; load now {os.getloadavg()[0]:.2f}")
             sheet.show(console)
+    return missed
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from benchmarks.figures import Sheet, verdict
-from benchmarks.watching import Drift, undamped, until_standing
+from benchmarks.watching import Drift, undamped, until_ready
 
 if TYPE_CHECKING:
     from tests.seed import Seed
@@ -21,7 +21,7 @@ def resident_memory(stage: Seed, *, quick: bool) -> Sheet:
     step = (_QUICK_EVENTS if quick else _EVENTS) // _STEPS
     sheet = Sheet("Resident memory of `run`", ("drift events", "RSS MB", "since start", "target"))
     with stage.running(*undamped(stage)) as reconciler, Drift(stage) as drift:
-        until_standing(drift)
+        until_ready(drift)
         process = psutil.Process(reconciler.pid)
         start = now = process.memory_info().rss / 1e6
         sheet.rows.append(("0 (registered)", f"{start:.1f}", "", ""))

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import TIMES, Sheet, percentile, verdict
-from benchmarks.watching import Drift, undamped, until_standing
+from benchmarks.watching import Drift, undamped, until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +36,10 @@ def _restore(stage: Seed, title: str, make_drift: Callable[[Drift], float], *, q
     peer: list[float] = []
     for _ in range(_BLOCKS):
         with stage.running(*undamped(stage)), Drift(stage) as drift:
-            until_standing(drift)
+            until_ready(drift)
             ours += [make_drift(drift) for _ in range(rounds)]
         with stage.process(floor), Drift(stage) as drift:
-            until_standing(drift)
+            until_ready(drift)
             peer += [make_drift(drift) for _ in range(rounds)]
             drift.remove()
     sheet = Sheet(title, TIMES)

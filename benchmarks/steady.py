@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Sheet
-from benchmarks.watching import Drift, until_standing
+from benchmarks.watching import Drift, until_ready
 from reconciler.cluster import WATCH_TIMEOUT_SECONDS
 from reconciler.settings import ReconcilerConfiguration
 from tests.seed import USER
@@ -24,7 +24,7 @@ def requests_per_hour(stage: Seed, *, quick: bool) -> Sheet:
     window = _QUICK_WINDOW_SECONDS if quick else _WINDOW_SECONDS
     before = _requests(stage)
     with stage.running(), Drift(stage) as drift:
-        until_standing(drift)
+        until_ready(drift)
         started = _requests(stage)
         time.sleep(window)
         steady = _requests(stage)

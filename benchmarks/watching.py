@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]  # a Kubernetes object as JSON
 _LIMIT_SECONDS = 30.0
+_START_SECONDS = 120.0
 _WATCH_SECONDS = 3600
 
 
@@ -51,14 +52,14 @@ class Watch:
         if self._connection.http.sock is not None:
             self._connection.http.sock.close()
 
-    def wait(self, condition: Callable[[Object], bool]) -> float:
-        """Return when (perf_counter) the first state that fulfils `condition` was seen; TimeoutError after 30 s."""
-        deadline = time.monotonic() + _LIMIT_SECONDS
+    def wait(self, condition: Callable[[Object], bool], limit_seconds: float = _LIMIT_SECONDS) -> float:
+        """Return when (perf_counter) the first state with `condition` was seen; TimeoutError after the limit."""
+        deadline = time.monotonic() + limit_seconds
         while True:
             try:
                 seen, kind, found = self._seen.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty as error:
-                raise TimeoutError(f"the registration was not restored within {_LIMIT_SECONDS:g} s") from error
+                raise TimeoutError(f"the registration was not restored within {limit_seconds:g} s") from error
             if kind in ("ADDED", "MODIFIED") and condition(found):
                 return seen
 
@@ -101,7 +102,7 @@ class Drift:
         answered = time.perf_counter()
         return self._watch.wait(lambda found: bool(found["metadata"]["uid"] != before)) - answered
 
-    def edited(self) -> float:
+    def edited(self, *, limit_seconds: float = _LIMIT_SECONDS) -> float:
         """Set failurePolicy to Fail; return the seconds from the answer until Ignore was seen again."""
         patch = [{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]
         version = int(self._writer.request("PATCH", REGISTRATION, patch, JSON_PATCH)["metadata"]["resourceVersion"])
@@ -113,18 +114,22 @@ class Drift:
                 and found["webhooks"][0]["failurePolicy"] == "Ignore"
             )
 
-        return self._watch.wait(restored) - answered
+        return self._watch.wait(restored, limit_seconds) - answered
 
     def remove(self) -> None:
         """Delete the registration for good."""
         self._writer.request("DELETE", REGISTRATION)
 
 
-def until_standing(drift: Drift) -> None:
-    """Wait until the registration stands, and a moment more: the starter's own watch must be up too."""
-    deadline = time.monotonic() + _LIMIT_SECONDS
+def until_ready(drift: Drift) -> None:
+    """Wait until the registration stands and whoever restores it has been seen to watch it, however slowly it starts.
+
+    The first edit may be put back by the writes of a start. The second comes after those, so only a watch tells of it.
+    """
+    deadline = time.monotonic() + _START_SECONDS
     while drift.standing() is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no registration within {_LIMIT_SECONDS:g} s of the start")
+            raise TimeoutError(f"no registration within {_START_SECONDS:g} s of the start")
         time.sleep(0.02)
-    time.sleep(1.0)
+    for _ in range(2):
+        drift.edited(limit_seconds=_START_SECONDS)
