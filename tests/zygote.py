@@ -119,13 +119,14 @@ class Zygote:
         order = {"argv": argv, "environment": environment, "directory": str(directory)}
         status, told = os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
-        with self._turn:
+        answer = b""
+        with self._turn, contextlib.suppress(ConnectionError):
             socket.send_fds(self._socket, [json.dumps(order).encode()], [nothing, stdout, stderr, told])
             answer = self._socket.recv(64)
         os.close(nothing)
         os.close(told)
         if not answer:
-            raise AssertionError(f"the zygote is gone (exit status {self._process.poll()})")
+            raise AssertionError(f"the zygote ended with {self._process.wait()}: its stderr says why")
         return Child(argv, int(answer), status)
 
 

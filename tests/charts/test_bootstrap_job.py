@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
 from tests.charts.test_install import GATE_ON, named
@@ -32,21 +31,8 @@ def condition(world: World, kind: str) -> dict[str, Any] | None:
     return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
 
 
-def embedded(kind: str) -> str:
-    """Return the GardenletConfiguration as it stands in such an object."""
-    document = yaml.safe_load((ROOT / "config" / "gardenlet.yaml").read_text())
-    spec = {"config": document} if kind == "Gardenlet" else {"gardenlet": {"config": document}}
-    header = {"apiVersion": "seedmanagement.gardener.cloud/v1alpha1", "kind": kind, "metadata": {"name": "seed-one"}}
-    return yaml.safe_dump({**header, "spec": spec})
-
-
-@pytest.mark.parametrize("kind", ["GardenletConfiguration", "Gardenlet", "ManagedSeed"])
-def test_an_empty_seed_comes_to_fail(seed_world: World, tmp_path: Path, kind: str) -> None:
-    document = GATE_ON
-    if kind != "GardenletConfiguration":
-        (tmp_path / "document.yaml").write_text(embedded(kind))
-        document = f"--set-file=gardenletDocument={tmp_path / 'document.yaml'}"
-    seed_world.install("own-server", document)
+def test_an_empty_seed_comes_to_fail(seed_world: World) -> None:
+    seed_world.install("own-server", GATE_ON)
     seed_world.until(lambda: condition(seed_world, "Complete"), "the Job's end")
     assert seed_world.policy() == "Fail"
     assert seed_world.pod_of_gardener()["spec"]["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}

@@ -154,20 +154,6 @@ def test_another_client_certificate_reaches_no_review_and_fail_is_never_reached(
     seed_world.pod_of_gardener()  # and blocks nobody
 
 
-def test_on_aks_the_enforcer_is_kept_away(seed_world: World) -> None:
-    seed_world.install("aks", GATE_ON)
-    protected(seed_world)
-    found = seed_world.get("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/seccomp-reconciler")
-    assert found["metadata"]["annotations"]["admissions.enforcer/disabled"] == "true"
-
-
-def test_gardener_resource_manager_answers_where_it_is_the_backend(seed_world: World) -> None:
-    server_of_gardener(seed_world)
-    seed_world.install("gardener-resource-manager", GATE_ON)
-    protected(seed_world)
-    assert seed_world.node.of(**{COMPONENT: "server"}) == []
-
-
 def test_a_drain_takes_one_server_at_a_time(seed_world: World) -> None:
     seed_world.install("standalone", GATE_ON)
     protected(seed_world)
@@ -221,6 +207,7 @@ def test_an_upgrade_that_takes_the_last_reconciler_away_takes_the_registration_f
     server_of_gardener(seed_world)
     seed_world.install("gardener-resource-manager", GATE_ON)
     protected(seed_world)
+    assert seed_world.node.of(**{COMPONENT: "server"}) == []
     values = {"reconciler": {"enabled": False}, "cleanup": {"timeoutSeconds": 30}}
     seed_world.install("gardener-resource-manager", values=values)
     assert seed_world.policy() is None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REGISTRATION = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/seccomp-reconciler"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/garden/leases/seccomp-reconciler"
 MANAGED = "shoot--demo"
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 150.0
 # Short clocks, as the other tests have them; the chart's own are for people.
 QUICK = {
     "server": {"drainDelay": 2, "minReadySeconds": 1},

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Generous: nothing is measured here, and a loaded machine is slow.
-PATIENCE_SECONDS = 45.0
+PATIENCE_SECONDS = 90.0
 _POLL_SECONDS = 0.05
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ import yaml
 
 from reconciler import settings as configuration
 from reconciler.controller.oneshot import one_pass
-from reconciler.controller.reconcile import act, target_of
+from reconciler.controller.reconcile import Result, act, target_of
 from reconciler.errors import ConflictError
 from reconciler.registration import drift
 from reconciler.registration.desired import render
@@ -272,17 +272,18 @@ async def test_passes_without_a_lease_beside_a_running_loop_undo_nothing(
     with candidate(house, "anna") as anna:
         trio.candidates.append(anna)
         trio.at_work()
-        refused = passes = 0
+        refused = passes = repairs = 0
         third = Opposition(house.seed, Remediator(failure_policy="Fail", timeout_seconds=3), every_seconds=0.2)
         with History(house.seed) as history:
             began, before = time.time(), house.standing()
             with third:
                 command = asyncio.create_task(asyncio.to_thread(house.command, "reconcile"))
-                while time.time() < began + 6 or not command.done():
-                    # Else the loop, which watches, is nearly always first.
-                    anna.send(signal.SIGSTOP if 2 < time.time() - began < 3 else signal.SIGCONT)
+                while time.time() < began + 6 or not command.done() or not repairs:
+                    assert time.time() < began + 60, "no pass repaired anything"
+                    # Else the loop, which watches, is nearly always first. A second does not cost it the lead.
+                    anna.send(signal.SIGSTOP if (time.time() - began) % 3 > 2 else signal.SIGCONT)
                     try:
-                        await one_pass(cluster, own)
+                        repairs += (await one_pass(cluster, own)).outcome.result is Result.UPDATED
                     except ConflictError:
                         refused += 1
                     passes += 1

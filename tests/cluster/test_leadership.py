@@ -32,7 +32,7 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/garden/leases"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MERGE_PATCH = "application/merge-patch+json"
 LEASE, DEADLINE, PERIOD = 3.0, 2.0, 0.4
-PROMPTLY_SECONDS = 20.0
+PROMPTLY_SECONDS = 60.0
 SLACK_SECONDS = 1.5  # of a loaded machine, where a time is bounded from above
 
 

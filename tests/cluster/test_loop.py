@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.main
 
-PROMPTLY_SECONDS = 20.0
+PROMPTLY_SECONDS = 60.0
 SILENCE_SECONDS = 2.0
 REGISTRATION = Match(path="mutatingwebhookconfigurations", watch=True)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.main
 
 MERGE = "application/merge-patch+json"
-PROMPTLY_SECONDS = 30.0
+PROMPTLY_SECONDS = 60.0
 
 
 @pytest.fixture
