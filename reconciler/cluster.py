@@ -5,7 +5,7 @@ call is one request; what may be tried again, and when, is `backoff`'s business.
 """
 
 import asyncio
-import json
+import math
 import os
 import re
 import ssl
@@ -24,6 +24,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config_from_dict
 from yarl import URL
 
+from reconciler import bounded_json
 from reconciler.backoff import Backoff
 from reconciler.errors import (
     ConflictError,
@@ -51,6 +52,7 @@ _MERGE_PATCH = "application/merge-patch+json"
 # Objects of a list that are asked for at once: a few MB of pods.
 _PAGE = 200
 _LISTED: Final = "LISTED"
+_WORDS: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "continue")
 _JSON = "application/json"
 _CLIENT_CERTIFICATE: Final = "client-certificate-data"
 
@@ -222,7 +224,7 @@ class Cluster:
         if response.status >= 400:  # noqa: PLR2004 - HTTP
             return Attempt(response.status, _message(response, text), warnings)
         try:
-            returned = json.loads(text)
+            returned = bounded_json.loads(text)
         except ValueError:
             returned = None
         if not _is_object(returned):
@@ -256,16 +258,20 @@ class Cluster:
         return merged
 
     async def select(self, selection: Selection) -> AsyncGenerator[Manifest, None]:
-        """Yield every object of `selection`, page by page; UnavailableError where a list expires on the way."""
+        """Yield every object of `selection` without managedFields, page by page.
+
+        UnavailableError where a list expires on the way.
+        """
         target = Target(selection.resource, "", selection.namespace)
         query = {"limit": str(_PAGE), **({"labelSelector": selection.labels} if selection.labels else {})}
         while True:
             _, page = await self._request("GET", target, query=query, collection=True)
-            for item in page.get("items") or ():
+            for item in _items(page, target):
+                item["metadata"].pop("managedFields", None)  # see loads_quickly: they may be too deep to walk through
                 yield item
             if not (following := page["metadata"].get("continue")):
                 return
-            query["continue"] = following
+            query["continue"] = str(following)
 
     async def replace_webhooks(
         self, target: Target, manifest: Manifest, *, observed: Manifest, dry_run: bool = False
@@ -352,11 +358,9 @@ class Cluster:
 
     async def _list(self, target: Target, selector: Mapping[str, str]) -> tuple[tuple[Manifest, ...], str]:
         _, listed = await self._request("GET", target, query=selector, collection=True)
-        resource_version: str = listed["metadata"].get("resourceVersion", "")
+        resource_version = str(listed["metadata"].get("resourceVersion") or "")
         # Items of a list carry no apiVersion and kind.
-        return tuple(
-            {"apiVersion": _api_version(target), **item} for item in listed.get("items") or ()
-        ), resource_version
+        return tuple({"apiVersion": _api_version(target), **item} for item in _items(listed, target)), resource_version
 
     async def _watch(
         self, target: Target, selector: Mapping[str, str], version: str
@@ -434,7 +438,8 @@ class Cluster:
                 await self._refused()
             raise _failure(response, text, verb, target, self._identity)
         try:
-            body = json.loads(text)
+            # A page of pods is large; of a list that is watched, as of one object, managedFields are looked through.
+            body = (bounded_json.loads_quickly if query and "limit" in query else bounded_json.loads)(text)
         except ValueError as error:
             raise UnavailableError(f"{verb} {target}: expected JSON from the API server, got {text[:80]!r}") from error
         named = verb in ("get", "patch", "create") and response.status != 404  # noqa: PLR2004 - HTTP
@@ -585,7 +590,7 @@ async def _refuse_redirect(request: aiohttp.ClientRequest, send: aiohttp.ClientH
 
 
 def _event(line: bytes, target: Target) -> tuple[str, Manifest]:
-    event = json.loads(line)  # half a line raises ValueError, which ends the watch
+    event = bounded_json.loads(line)  # half a line raises ValueError, which ends the watch
     if isinstance(event, dict) and event.get("type") == "ERROR" and isinstance(event.get("object"), dict):
         status = event["object"]
         raise UnavailableError(f"watch of {target}: {status.get('code')} {status.get('message')}")
@@ -601,7 +606,26 @@ def _event(line: bytes, target: Target) -> tuple[str, Manifest]:
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
     """Return whether `value` has the shape of what an API server sends: a load balancer's page of JSON has not."""
-    return isinstance(value, dict) and isinstance(value.get("metadata"), dict)
+    if not isinstance(value, dict) or not isinstance(metadata := value.get("metadata"), dict):
+        return False
+    managed = metadata.get("managedFields")
+    return (
+        all(metadata.get(field) is None or isinstance(metadata[field], str) for field in _WORDS)
+        and all(_is_mapping_of_words(metadata.get(field)) for field in ("labels", "annotations"))
+        and (managed is None or (isinstance(managed, list) and all(isinstance(one, dict) for one in managed)))
+    )
+
+
+def _is_mapping_of_words(value: object) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(one, str) for one in value.values()))
+
+
+def _items(listed: Manifest, target: Target) -> list[Manifest]:
+    """Return the objects of a list; UnavailableError where one of them has not the shape of an object."""
+    items = listed.get("items") or []
+    if not isinstance(items, list) or not all(_is_object(one) and one["metadata"].get("name") for one in items):
+        raise UnavailableError(f"list {target}: expected a list of objects from the API server, got something else")
+    return items
 
 
 def _failure(
@@ -624,7 +648,7 @@ def _failure(
 def _message(response: aiohttp.ClientResponse, text: bytes) -> str:
     """Return the words of a refusal: its body is a Status object or plain text."""
     try:
-        return str(json.loads(text)["message"])
+        return str(bounded_json.loads(text)["message"])
     except (ValueError, KeyError, TypeError):
         return text.decode(errors="replace").strip()[:500] or str(response.reason)
 
@@ -664,10 +688,11 @@ def _forbidden(status: int, message: str, verb: str, target: Target, identity: s
 
 def _retry_after(response: aiohttp.ClientResponse) -> float:
     try:
-        # An hour is no answer to "when shall I come again": a proxy's mistake must not stop the loop.
-        return min(max(float(response.headers.get("Retry-After", "0")), 0.0), 60.0)
+        seconds = float(response.headers.get("Retry-After", "0"))
     except ValueError:
         return 0.0
+    # An hour is no answer to "when shall I come again": a proxy's mistake must not stop the loop.
+    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), 60.0)
 
 
 def _precondition(observed: Manifest) -> dict[str, str]:

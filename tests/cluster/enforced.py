@@ -14,6 +14,7 @@ import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 from reconciler.registration import memory
@@ -150,6 +151,7 @@ class House:
         self.server: Server | None = None
         self._stack = stack
         self._pods: list[str] = []
+        self._deep_pods: list[str] = []
         self.inputs = ("--config", str(self.settings), "--gardenlet-config", str(field.seed.gardenlet))
 
     # the server
@@ -240,6 +242,25 @@ class House:
         self._pods.append(name)
         return created
 
+    def create_deep_pod(self, levels: int) -> str:
+        """Create a pod whose managedFields nest so deeply, in bytes: Python cannot write it, nor read what is answered.
+
+        It has no profile where no webhook is called.
+        """
+        name = f"deep-{next(_SERIAL)}"
+        fields = b'{"f:x":' * levels + b"{}" + b"}" * levels
+        manager = b'{"manager":"deep","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":'
+        text = json.dumps(pod(name)).encode()
+        text = text.replace(b'"metadata": {', b'"metadata": {"managedFields": [' + manager + fields + b"}], ", 1)
+        http, headers = self.field.other.http, {"Content-Type": "application/json"}
+        http.request("POST", PODS, text, headers)
+        answer = http.getresponse()
+        words = answer.read()
+        assert answer.status == HTTPStatus.CREATED, words[:500]
+        assert words.count(b'{"f:x":') >= levels, "the API server keeps them"
+        self._deep_pods.append(name)
+        return name
+
     def refuses(self) -> None:
         """Wait until pods are refused because of the webhook: the API server may learn of Fail a moment late."""
 
@@ -272,6 +293,9 @@ class House:
         other = self.field.other
         if other.request("GET", LEASE) is not None:
             other.request("DELETE", LEASE)
+        while self._deep_pods:
+            other.send("DELETE", f"{PODS}/{self._deep_pods.pop()}?gracePeriodSeconds=0")
+            other.http.getresponse().read()
         while self._pods:
             other.request("DELETE", f"{PODS}/{self._pods.pop()}?gracePeriodSeconds=0")
         self.seed.configure(document(gate="true"))

@@ -210,3 +210,22 @@ def test_certificates_that_do_not_fit_are_told(house: House) -> None:
     assert (code, conditions(found)["CertificatesValid"], conditions(found)["Proved"]) == (75, "False", "False")
     assert found["lastWriter"]["manager"] == "somebody-else"
     assert house.field.other.request("GET", LEASE) is None, "nothing is written"
+
+
+def test_pods_nested_as_deeply_as_the_api_server_keeps_hide_nothing_and_end_nothing(house: House) -> None:
+    """A user who may only create pods in one managed namespace sends them, each of less than 100 KB."""
+    enforced(house)
+    house.kill_server()
+    house.field.patch(("replace", "/webhooks/0/failurePolicy", "Ignore"))
+    until(lambda: time.time() > house.remembered().since + 3)
+    house.lets_through()
+    bare = {house.create_deep_pod(1_500), house.create_deep_pod(9_985), house.lets_through()}
+    _, report = house.status()
+    assert report["notRead"] == {}
+    assert bare <= {one["name"] for one in report["podsWithoutProfile"]["named"]}
+    with house.running() as running:
+        until(
+            lambda: running.metric("fail_open_pods") + running.metric("unprofiled_pods_outside_windows") >= len(bare),
+            told=running.words,
+        )
+        assert running.process.process.poll() is None
