@@ -37,6 +37,7 @@ class Enforcement:
     ) -> None:
         self.policy = policy_of(settings)
         self.memory: Memory | None = None
+        self._read: Memory | None = None  # what the object said when it was last read, whatever became of that pass
         self.pause: Pause | None = None
         self.refused = ""  # by the linter
         self.ready_endpoints: int | None = None  # None: nobody tells
@@ -56,6 +57,7 @@ class Enforcement:
         """Forget what was seen but `memory`: of another leader's time, a sleep, or what is registered no more."""
         self.knowledge = Knowledge(self._monotonic())
         self.memory, self.looked_at, self.is_asked = memory, None, False
+        self._read = None
         self._comes_through, self._gap, self._decided_gap = False, None, None
 
     def saw(self, proof: Proof) -> None:
@@ -108,8 +110,9 @@ class Enforcement:
         """Return what was decided last: of what somebody else stripped off the object, or put there, we know better."""
         standing = memory.of(observed)
         if standing is not None and writers.of_field(observed, _SINCE) == FIELD_MANAGER:
+            self._read = standing
             return standing
-        return self.memory or on_lease or standing
+        return self.memory or self._read or on_lease or standing
 
     def last_seen(self, remembered: Memory | None, last_renewal: float | None) -> float:
         """Return until when the registration surely stood as it was decided (seconds since the epoch)."""

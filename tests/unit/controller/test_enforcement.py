@@ -374,6 +374,19 @@ def test_who_has_not_looked_goes_by_the_decision_and_the_last_renewal(
 # What is remembered where.
 
 
+def test_state_read_by_a_failed_pass_is_kept_when_the_object_is_deleted_before_the_next(clocks: Clocks) -> None:
+    """The write of the first pass met a conflict, and the Lease has no copy: the window must not be lost."""
+    found = enforcement(clocks)
+    recorded = Memory(State.FAIL, clocks.now - 500, "proofs", flaps=2)
+    decided(found, standing(remembered=recorded))
+    clocks.pass_by(1)
+    recreated = decided(found, None)
+    assert (recreated.state, recreated.flaps, recreated.is_open) == (State.IGNORE, 2, True)
+    assert recreated.windows[0].start <= recorded.since
+    found.begin()
+    assert decided(found, None).windows == (), "another leader's time is forgotten"
+
+
 def test_the_lease_is_asked_only_where_nothing_of_ours_stands(clocks: Clocks) -> None:
     found = enforcement(clocks)
     on_lease = Memory(State.FAIL, clocks.now - 500, "proofs", flaps=2)
