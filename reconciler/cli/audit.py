@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
-from reconciler.cli.options import EXIT_CODES, Options, cluster_options
+from reconciler.cli.options import EXIT_CODES, Options, cluster_options, files_option
 from reconciler.errors import ConfigurationNotFoundError, ExitCode, InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -37,15 +37,7 @@ _PROGRESS: Final = 500
 @cluster_options
 @click.option("-n", "--namespace", "namespaces", multiple=True, help="Audit this namespace alone. May be repeated.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Count the namespaces that are not selected, too.")
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="FILE",
-    multiple=True,
-    help="Audit these objects instead of a cluster; - is standard input. May be repeated.",
-)
+@files_option("Audit these objects instead of a cluster; - is standard input. May be repeated.")
 @click.option(
     "--fail-on",
     type=click.Choice(["unprotected", "unconfined", "never"]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options, decide
+from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options, decide, files_option
 from reconciler.errors import ExitCode, InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -41,15 +41,7 @@ def _labels(_context: click.Context, _parameter: click.Parameter, value: str | N
 @click.command(epilog=_EXAMPLES + EXIT_CODES)
 @click.argument("subject", required=False, metavar="[KIND/NAME]")
 @cluster_options
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="FILE",
-    multiple=True,
-    help="Pods or workloads, YAML or JSON, instead of a cluster; - is standard input. May be repeated.",
-)
+@files_option("Pods or workloads, YAML or JSON, instead of a cluster; - is standard input. May be repeated.")
 @click.option(
     "-n", "--namespace", help="Namespace of KIND/NAME, or of objects in FILE that name none.  [default: default]"
 )

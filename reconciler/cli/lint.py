@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options
+from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options, files_option
 from reconciler.errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -29,15 +29,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES + EXIT_CODES)
 @cluster_options
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="FILE",
-    multiple=True,
-    help="Manifests to judge instead of a cluster, YAML or JSON; - is standard input. May be repeated.",
-)
+@files_option("Manifests to judge instead of a cluster, YAML or JSON; - is standard input. May be repeated.")
 @OUTPUT
 def lint(files: tuple[Path, ...], output: str, **options: Any) -> None:  # noqa: ANN401 - click's keywords, checked by Options
     """Say whether the registration would lock the house: refuse a pod that must start while nobody answers.

@@ -119,6 +119,19 @@ def path_option(*names: str, text: str) -> Callable[[Callable[..., Any]], Callab
     return click.option(*names, type=click.Path(path_type=Path), metavar="FILE", help=text)
 
 
+def files_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option -f: files, or standard input, instead of a cluster."""
+    return click.option(
+        "-f",
+        "--file",
+        "files",
+        type=click.Path(path_type=Path, allow_dash=True),
+        metavar="FILE",
+        multiple=True,
+        help=text,
+    )
+
+
 def timeout_option(default: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option --timeout."""
     return click.option(
