@@ -526,7 +526,7 @@ class Cluster:
 
     @property
     def _identity(self) -> str:
-        """As whom requests are made, and where."""
+        """The identity that makes the requests, and the server."""
         if self._login is None or not self._login.context.user_name:
             return self._place
         return f"user {self._login.context.user_name} at {self._place}"
@@ -631,7 +631,7 @@ def _items(listed: Manifest, target: Target) -> list[Manifest]:
 def _failure(
     response: aiohttp.ClientResponse, text: bytes, verb: str, target: Target, identity: str
 ) -> ReconcilerError:
-    """Return the error that an answer of 400 or more stands for; `identity` says as whom it was asked, and where."""
+    """Return the error that an answer of 400 or more stands for; `identity` names who asked which server."""
     message = _message(response, text)
     status = response.status
     if status in (401, 403):

@@ -10,7 +10,7 @@ from reconciler.errors import ConfigurationNotFoundError, InvalidConfigurationEr
 def read_file(path: Path, *, most_bytes: int) -> bytes:
     """Return the content of the regular file `path`; the errors say what stands there instead."""
     try:
-        # Not blocking: a pipe that nobody writes to must not hold a process that should end on SIGTERM.
+        # Not blocking: a pipe without a writer must not hold a process that should end on SIGTERM.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):

@@ -109,7 +109,7 @@ async def _left(
 ) -> "Manifest | None":
     """Return None once the registration is read back as the pause wants it, else what is left of it at the end.
 
-    What counts is what the API server holds, whoever owns it. ForeignObjectError where the object of our name is not
+    What counts is what the API server holds, whatever its owner. ForeignObjectError where the object of our name is not
     ours and may refuse pods: no reconciler changes such an object.
     """
     from reconciler.controller.reconcile import foreign, target_of  # noqa: PLC0415 - imports kubernetes
