@@ -194,6 +194,26 @@ class Cluster:
         status, body = await self._request("GET", target)
         return None if status == 404 else body  # noqa: PLR2004 - HTTP
 
+    async def serves(self, resource: Resource) -> bool:
+        """Return whether the API server has `resource`; every identity may ask its discovery."""
+        target = Target(Resource(resource.group, resource.version, ""), "")
+        try:
+            response = await self._send("GET", target, collection=True, timeout=self._timeout)
+            async with response:
+                text = await response.read()
+        except (aiohttp.ClientError, ConfigException, OSError) as error:  # TimeoutError is an OSError
+            raise UnavailableError(f"discover {resource.plural}.{resource.group}: {self._told(error)}") from error
+        if response.status == 404:  # noqa: PLR2004 - HTTP
+            return False
+        if response.status >= 400:  # noqa: PLR2004 - HTTP
+            raise _failure(response, text, "get", target, self._identity)
+        try:
+            return any(one["name"] == resource.plural for one in bounded_json.loads(text)["resources"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnavailableError(
+                f"discover {resource.plural}.{resource.group}: expected an APIResourceList, got {text[:80]!r}"
+            ) from error
+
     async def create(self, target: Target, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Apply `manifest` where no such object stands; ConflictError where one appeared since it was looked for."""
         return await self._apply(target, manifest, {"resourceVersion": _ABSENT_RESOURCE_VERSION}, dry_run=dry_run)

@@ -6,6 +6,7 @@ import mmap
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -16,12 +17,14 @@ from reconciler.cli.options import EXIT_CODES, Options, cluster_options, files_o
 from reconciler.errors import ConfigurationNotFoundError, ExitCode, InvalidConfigurationError
 
 if TYPE_CHECKING:
+    from reconciler.cli.policy_reports import Kind
+    from reconciler.cluster import Cluster
     from reconciler.pods.audit import Audit
     from reconciler.pods.exposure import Registered
     from reconciler.registration.identity import Manifest
     from reconciler.settings import ReconcilerConfiguration
 
-FORMATS: Final = ("table", "json", "csv", "html")
+FORMATS: Final = ("table", "json", "csv", "html", "openreports", "policyreport")
 _EXAMPLES: Final = """
 \b
 Examples:
@@ -62,8 +65,12 @@ def audit(
 
     With -f no cluster is needed: FILE is what `kubectl get namespaces,pods -A -o json` prints. Namespace objects give
     the labels that the registration selects by; the MutatingWebhookConfiguration tells fail-open windows.
+
+    --output openreports prints what kubectl apply --server-side takes: Reports, or PolicyReports where the cluster has
+    only those; --output policyreport prints PolicyReports.
     """
-    from reconciler.cli import audit_report  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.cli import audit_report, policy_reports  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.cli.policy_reports import Kind  # noqa: PLC0415 - likewise
     from reconciler.pods import audit as core  # noqa: PLC0415 - likewise
 
     chosen = Options(**options)
@@ -72,11 +79,13 @@ def audit(
     if files and (chosen.kubeconfig or chosen.context):
         raise click.UsageError("-f reads no cluster: it does not go with --kubeconfig or --context")
     settings = chosen.settings()
-    found, registered, notes = (
-        _of_files(files, settings, namespaces, every=all_namespaces)
-        if files
-        else asyncio.run(_of_cluster(chosen, settings, namespaces, every=all_namespaces))
-    )
+    kind: Kind | None = None
+    if files:
+        found, registered, notes = _of_files(files, settings, namespaces, every=all_namespaces)
+    else:
+        found, registered, notes, kind = asyncio.run(
+            _of_cluster(chosen, settings, namespaces, every=all_namespaces, asks_kind=output == Kind.REPORT)
+        )
     if found.unknown_namespaces:
         names = sorted(found.unknown_namespaces)
         notes.append(
@@ -85,13 +94,21 @@ def audit(
         )
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    click.echo(audit_report.rendered(output, found, registered, notes), nl=False)
+    if output in (Kind.REPORT, Kind.POLICY_REPORT):
+        click.echo(policy_reports.as_list(found, kind or Kind(output), now=time.time()), nl=False)
+    else:
+        click.echo(audit_report.rendered(output, found, registered, notes), nl=False)
     sys.exit(ExitCode.DIFFERENT if core.fails(found.total, fail_on) else ExitCode.OK)
 
 
 async def _of_cluster(
-    options: Options, settings: "ReconcilerConfiguration", namespaces: tuple[str, ...], *, every: bool
-) -> "tuple[Audit, Registered, list[str]]":
+    options: Options,
+    settings: "ReconcilerConfiguration",
+    namespaces: tuple[str, ...],
+    *,
+    every: bool,
+    asks_kind: bool,
+) -> "tuple[Audit, Registered, list[str], Kind | None]":
     from reconciler.cluster import NAMESPACES, PODS, Selection  # noqa: PLC0415 - imports kubernetes
     from reconciler.controller.survey import registered_in  # noqa: PLC0415 - likewise
     from reconciler.pods.audit import Audit  # noqa: PLC0415 - likewise
@@ -111,7 +128,20 @@ async def _of_cluster(
                     progress()
                     if every or namespace or found.is_selected(pod["metadata"].get("namespace", "")) is not False:
                         found.add(pod)
-    return found, registered, notes
+        kind = await _installed_kind(cluster, notes) if asks_kind else None
+    return found, registered, notes, kind
+
+
+async def _installed_kind(cluster: "Cluster", notes: list[str]) -> "Kind":
+    """Return the kind of report that the cluster has, Report where it has both or none; a note says if it has none."""
+    from reconciler.cli.policy_reports import RESOURCES, Kind  # noqa: PLC0415 - heavy, and not every command needs it
+    from reconciler.cluster import Resource  # noqa: PLC0415 - imports kubernetes
+
+    for kind in Kind:
+        if await cluster.serves(Resource(*RESOURCES[kind])):
+            return kind
+    notes.append("neither reports.openreports.io nor policyreports.wgpolicyk8s.io is installed in this cluster")
+    return Kind.REPORT
 
 
 def _of_files(
