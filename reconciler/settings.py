@@ -386,6 +386,31 @@ class Backoff(_Model):
         return self
 
 
+class GardenSource(_Model):
+    """A ManagedSeed in the garden cluster: the kubeconfig's file, and its name in the namespace `garden`."""
+
+    kubeconfig: Annotated[str, Field(min_length=1)]
+    managed_seed: Subdomain
+
+
+class ShootSource(_Model):
+    """Where the Shoot behind the ManagedSeed is read from: exactly one of the two."""
+
+    file: Annotated[str, Field(min_length=1)] | None = None
+    garden: GardenSource | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _exactly_one(self)
+        return self
+
+
+class ManagedSeed(_Model):
+    """The ManagedSeed that this seed is; without `shoot` nothing is known of its kubelets."""
+
+    shoot: ShootSource | None = None
+
+
 class Proof(_Model):
     """How the path through the API server is proved: dry-run pods in a namespace of its own."""
 
@@ -406,6 +431,7 @@ class ReconcilerConfiguration(_Model):
     adaptive: Adaptive = Adaptive()
     conflicts: Conflicts = Conflicts()
     leader_election: LeaderElection = LeaderElection()
+    managed_seed: ManagedSeed = ManagedSeed()
     resync_period_seconds: Annotated[Seconds, Field(ge=10, alias="resyncPeriod")] = 600.0
     request_timeout_seconds: Annotated[Seconds, Field(ge=1, le=300, alias="requestTimeout")] = 15.0
     backoff: Backoff = Backoff()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
-from reconciler.cli.options import EXIT_CODES, Options, cluster_options, files_option
+from reconciler.cli import audit_shoot
+from reconciler.cli.options import EXIT_CODES, Options, cluster_options, files_option, path_option
 from reconciler.errors import ConfigurationNotFoundError, ExitCode, InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ Examples:
   seccomp-reconciler audit
   seccomp-reconciler audit -n shoot--a--b --output json --fail-on unprotected
   kubectl get namespaces,pods -A -o json > seed.json && seccomp-reconciler audit -f seed.json
+  kubectl -n garden get shoot my-seed -o yaml | seccomp-reconciler audit --shoot -
+  seccomp-reconciler audit --garden-kubeconfig garden.yaml --managed-seed my-seed
 """
 # Pods between two lines of progress on a terminal.
 _PROGRESS: Final = 500
@@ -42,6 +45,14 @@ _PROGRESS: Final = 500
 @click.option("-A", "--all-namespaces", is_flag=True, help="Count the namespaces that are not selected, too.")
 @files_option("Audit these objects instead of a cluster; - is standard input. May be repeated.")
 @click.option(
+    "--shoot",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Say instead whether this Shoot's kubelets make the gate redundant; - is standard input.",
+)
+@path_option("--garden-kubeconfig", text="The same, of the Shoot behind --managed-seed in this garden cluster.")
+@click.option("--managed-seed", metavar="NAME", help="ManagedSeed in the namespace garden of the garden cluster.")
+@click.option(
     "--fail-on",
     type=click.Choice(["unprotected", "unconfined", "never"]),
     default="never",
@@ -50,9 +61,13 @@ _PROGRESS: Final = 500
 )
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, help="Format.")
 def audit(
+    *,
     namespaces: tuple[str, ...],
-    all_namespaces: bool,  # noqa: FBT001 - click's keyword
+    all_namespaces: bool,
     files: tuple[Path, ...],
+    shoot: Path | None,
+    garden_kubeconfig: Path | None,
+    managed_seed: str | None,
     fail_on: str,
     output: str,
     **options: Any,  # noqa: ANN401 - click's keywords, checked by Options
@@ -68,12 +83,20 @@ def audit(
 
     --output openreports prints what kubectl apply --server-side takes: Reports, or PolicyReports where the cluster has
     only those; --output policyreport prints PolicyReports.
+
+    With --shoot, or --garden-kubeconfig and --managed-seed, no pod is looked at: it says for each worker pool of the
+    seed's own Shoot whether the kubelet's seccompDefault is on, and whether the gate is needed beside it.
     """
     from reconciler.cli import audit_report, policy_reports  # noqa: PLC0415 - heavy, and not every command needs it
     from reconciler.cli.policy_reports import Kind  # noqa: PLC0415 - likewise
     from reconciler.pods import audit as core  # noqa: PLC0415 - likewise
 
     chosen = Options(**options)
+    if shoot or garden_kubeconfig or managed_seed:
+        if namespaces or all_namespaces or files or chosen.kubeconfig or chosen.context or fail_on != "never":
+            raise click.UsageError("--shoot and --garden-kubeconfig look at no pods: they go with --output alone")
+        audit_shoot.show(chosen.settings(), shoot, garden_kubeconfig, managed_seed, output)
+        return
     if namespaces and all_namespaces:
         raise click.UsageError("--namespace does not go with --all-namespaces")
     if files and (chosen.kubeconfig or chosen.context):

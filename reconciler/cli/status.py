@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli import kubelet_report
 from reconciler.cli.once import memory_json
 from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options
 from reconciler.errors import ExitCode
@@ -74,6 +75,7 @@ def _json(found: "Status") -> dict[str, object]:
                 for one in survey.named
             ],
         },
+        "kubeletDefault": None if found.kubelets is None else kubelet_report.part(found.kubelets),
         "lastWriter": None
         if found.last_writer is None
         else {"manager": found.last_writer.manager, "time": utc(found.last_writer.time)},
@@ -98,6 +100,8 @@ def _lines(found: "Status") -> list[str]:
         count = f"{found.survey.in_windows} in windows, {found.survey.unexplained} unexplained"
         lines.append(f"without a profile  {count}")
         lines += [f"{'':<18} {_pod(pod)}" for pod in found.survey.named[:_NAMED]]
+    if found.kubelets is not None:
+        lines.append(f"kubelet default    {found.kubelets}")
     lines += [f"not read           {what}: {why}" for what, why in found.troubles.items()]
     return lines
 

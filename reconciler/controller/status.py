@@ -7,7 +7,7 @@ from enum import StrEnum
 from reconciler.certificates.authority import read, signed
 from reconciler.certificates.rotation import Facts, next_step
 from reconciler.cluster import Cluster
-from reconciler.controller import inputs, observing, trust
+from reconciler.controller import inputs, managed_seed, observing, trust
 from reconciler.controller.enforcement import policy_of
 from reconciler.controller.keeping import standing_bundle
 from reconciler.controller.leadership import lease_of
@@ -17,6 +17,7 @@ from reconciler.controller.reconcile import target_of
 from reconciler.controller.survey import Survey, survey
 from reconciler.errors import ReconcilerError
 from reconciler.gardenlet.featuregates import Decision
+from reconciler.pods.kubelet import Kubelets
 from reconciler.registration import drift, memory, owner, pausing, twin, writers
 from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest, is_ours
@@ -56,6 +57,7 @@ class Seen:
     proof: Proof | None
     certificates: tuple[bool, str] | None
     survey: Survey | None
+    kubelets: Kubelets | None
     troubles: dict[str, str]
 
 
@@ -66,6 +68,7 @@ class Status:
     conditions: tuple[Condition, ...]
     memory: Memory | None
     survey: Survey | None
+    kubelets: Kubelets | None
     last_writer: Writer | None
     next_step: str
     troubles: dict[str, str]
@@ -125,7 +128,17 @@ async def look(cluster: Cluster, settings: ReconcilerConfiguration) -> Seen:
             found = await survey(cluster, render(registration, ca_bundle=None)["webhooks"][0], remembered)
         except ReconcilerError as error:
             troubles["pods"] = str(error)
-    return Seen(decision, observed, entry, pause, proof, certificates, found, troubles)
+    kubelets = await _kubelets(settings, troubles)
+    return Seen(decision, observed, entry, pause, proof, certificates, found, kubelets, troubles)
+
+
+async def _kubelets(settings: ReconcilerConfiguration, troubles: dict[str, str]) -> Kubelets | None:
+    source = settings.managed_seed.shoot
+    try:
+        return None if source is None else await managed_seed.kubelets(source, settings)
+    except ReconcilerError as error:
+        troubles["shoot"] = str(error)
+        return None
 
 
 async def _certificates(
@@ -165,6 +178,7 @@ def judge(seen: Seen, settings: ReconcilerConfiguration) -> Status:
         conditions,
         remembered,
         seen.survey,
+        seen.kubelets,
         writers.last_writer(seen.observed),
         _next(seen, settings, remembered),
         seen.troubles,

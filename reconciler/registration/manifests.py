@@ -156,7 +156,7 @@ def parse(content: bytes, *, origin: str) -> tuple[Manifest, ...]:
     InvalidConfigurationError names `origin`, the document and the field.
     """
     found = []
-    for place, one in _objects(_documents(content, origin), origin):
+    for place, one in _objects(documents(content, origin), origin):
         check(one, place)
         found.append(one)
     return tuple(found)
@@ -174,7 +174,7 @@ def check(one: Manifest, place: str) -> None:
         raise InvalidConfigurationError(f"{place}: {path}: {message}, got {reprlib.repr(first['input'])}") from error
 
 
-def _documents(content: bytes, origin: str) -> list[Any]:
+def documents(content: bytes, origin: str) -> list[Any]:
     """Return the documents; Any: they may hold whatever YAML can."""
     if len(content) > MAX_BYTES:
         raise InvalidConfigurationError(f"{origin}: larger than {MAX_BYTES} bytes, which is the most that is read")
