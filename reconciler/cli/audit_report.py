@@ -5,13 +5,14 @@ import io
 import json
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from reconciler.cli.explanation import API_VERSION, table
 from reconciler.pods.audit import Audit, Tally
 from reconciler.pods.coverage import Verdict
 from reconciler.pods.exposure import CAUSES, Cause, Registered
-from reconciler.timestamps import utc
+from reconciler.timestamps import seconds, utc
 
 _COLUMNS = (
     "pods",
@@ -88,6 +89,7 @@ def as_json(found: Audit, registered: Registered, notes: list[str]) -> dict[str,
             }
             for namespace, restarts in found.restarts()
         ],
+        "registeredSince": None if registered.since is None else utc(registered.since),
         "windows": [
             {"start": utc(one.start), "end": None if one.end is None else utc(one.end), "reason": one.reason}
             for one in windows
@@ -116,7 +118,9 @@ def as_html(report: Mapping[str, Any], *, created: str) -> str:
     by_count = sorted(summary["causes"].items(), key=lambda one: -one[1])
     return (
         environment.get_template("audit.html.j2").render(
-            **{key: report[key] for key in ("summary", "workloads", "restarts", "windows", "notes")},
+            **{key: report[key] for key in ("summary", "restarts", "notes")},
+            **_windows(report, created),
+            workloads=sorted(report["workloads"], key=lambda one: -one["unprotected"]),
             namespaces=sorted(report["namespaces"], key=lambda one: (-one["unprotected"], one["namespace"])),
             created=created,
             affected=sum(1 for one in report["namespaces"] if one["unprotected"]),
@@ -127,6 +131,32 @@ def as_html(report: Mapping[str, Any], *, created: str) -> str:
         )
         + "\n"
     )
+
+
+def _windows(report: Mapping[str, Any], created: str) -> dict[str, Any]:
+    """Return the windows with their lengths and, in percent, their places on a line from the registration to now."""
+    now = seconds(created) or 0.0
+    spans = [(seconds(one["start"]) or now, seconds(one["end"]) or now) for one in report["windows"]]
+    begin = min([seconds(report["registeredSince"]) or now, *(start for start, _ in spans)])
+    # A window of a clock ahead of ours may lie in the future.
+    until = max([now, *(end for _, end in spans)])
+    whole = max(until - begin, 1.0)
+    windows = [
+        {
+            **one,
+            "length": _length(end - start),
+            "left": round(100 * (start - begin) / whole, 2),
+            "width": round(100 * max(end - start, 0.0) / whole, 2),
+        }
+        for one, (start, end) in zip(report["windows"], spans, strict=True)
+    ]
+    open_time = _length(sum(max(end - start, 0.0) for start, end in spans))
+    return {"windows": windows, "open_time": open_time, "axis": (utc(begin), utc(until))}
+
+
+def _length(span: float) -> str:
+    """Return a span of seconds as hours, minutes and seconds: 605 -> 0:10:05."""
+    return str(timedelta(seconds=max(round(span), 0)))
 
 
 def _csv(found: Audit) -> str:
