@@ -15,7 +15,7 @@ import yaml
 from reconciler import settings
 from reconciler.registration import desired, lint, manifests
 from reconciler.registration.subjects import CANARY_POD_LABELS
-from reconciler.settings import ReconcilerConfiguration
+from reconciler.settings import ReconcilerConfiguration, ShootSource
 from tests import chart_schema, helm
 from tests.helm import CHART, PRESETS, HelmError, render
 
@@ -263,6 +263,18 @@ def test_a_reconciler_is_named_after_its_pod() -> None:
     (container,) = named(render(), "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["env"] == [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     assert container["args"][:2] == ["run", "--config=/etc/seccomp-reconciler/config/config.yaml"]
+
+
+def test_secrets_that_settings_name_are_mounted_and_may_be_missing() -> None:
+    source = {"file": "/etc/seccomp-reconciler/secrets/my-seed.shoot/shoot.yaml"}
+    values = {"reconciler": {"secrets": ["my-seed.shoot"]}, "settings": {"managedSeed": {"shoot": source}}}
+    objects = render(values=values)
+    pod = named(objects, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = [one for one in pod["volumes"] if "secret" in one]
+    assert volume["secret"] == {"secretName": "my-seed.shoot", "optional": True}
+    (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == volume["name"]]
+    assert source["file"].startswith(mount["mountPath"] + "/")
+    assert configuration(objects).managed_seed.shoot == ShootSource(file=source["file"])
 
 
 def test_each_revision_is_spread_by_itself() -> None:
