@@ -17,6 +17,9 @@ NAMESPACE: Final = "garden"
 _MANAGED_SEEDS: Final = Resource("seedmanagement.gardener.cloud", "v1alpha1", "managedseeds")
 _SHOOTS: Final = Resource("core.gardener.cloud", "v1beta1", "shoots")
 
+# As long as other commands without a deadline give a credential plugin: a person may have to log in.
+_LOGIN_SECONDS: Final = 60.0
+
 
 async def kubelets(source: ShootSource, settings: ReconcilerConfiguration) -> Kubelets:
     """Return what the Shoot says of its kubelets; raises as `cluster` and `files` do."""
@@ -27,10 +30,16 @@ async def kubelets(source: ShootSource, settings: ReconcilerConfiguration) -> Ku
 
 
 async def _of_garden(garden: GardenSource, settings: ReconcilerConfiguration) -> Kubelets:
+    if not Path(garden.kubeconfig).is_file():  # a pod's ServiceAccount must not be taken instead: it is the seed's
+        raise ConfigurationNotFoundError(
+            f"{garden.kubeconfig}: no such file; expected a kubeconfig of the garden cluster"
+        )
     async with Cluster(
         kubeconfig=Path(garden.kubeconfig),
         request_timeout_seconds=settings.request_timeout_seconds,
         backoff=Backoff(settings.backoff.initial, settings.backoff.maximum),
+        login_timeout_seconds=_LOGIN_SECONDS,
+        may_ask_a_person=True,
     ) as cluster:
         if not await cluster.serves(_MANAGED_SEEDS):
             raise ConfigurationNotFoundError(

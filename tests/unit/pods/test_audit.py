@@ -259,8 +259,11 @@ def test_bad_input_is_named(arguments: tuple[str, ...], given: str, code: int, w
     assert words in err
 
 
-def test_audit_of_a_file_loads_no_kubernetes(tmp_path: Path) -> None:
-    (tmp_path / "pods.json").write_text(json.dumps({"kind": "List", "items": everything()}))
+@pytest.mark.parametrize(("option", "words"), [("-f", "unprotected"), ("--shoot", "The gate is needed")])
+def test_audit_of_a_file_loads_no_kubernetes(tmp_path: Path, option: str, words: str) -> None:
+    worker = {"kubernetes": {"version": "1.33.4"}, "provider": {"workers": [{"name": "w"}]}}
+    items = [*everything(), {"kind": "Shoot", "metadata": {"name": "s"}, "spec": worker}]
+    (tmp_path / "pods.json").write_text(json.dumps({"kind": "List", "items": items}))
     script = (
         "import sys; sys.argv = ['seccomp-reconciler', *sys.argv[1:]]\n"
         "from reconciler import cli\n"
@@ -268,7 +271,7 @@ def test_audit_of_a_file_loads_no_kubernetes(tmp_path: Path) -> None:
         "loaded = {'kubernetes', 'aiohttp', 'watchfiles', 'tenacity'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {loaded}' if loaded else 0)"
     )
-    argv = [sys.executable, "-c", script, "audit", "-f", str(tmp_path / "pods.json")]
+    argv = [sys.executable, "-c", script, "audit", option, str(tmp_path / "pods.json")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "unprotected" in done.stdout
+    assert words in done.stdout

@@ -173,6 +173,7 @@ def test_what_is_no_shoot_is_refused_with_what_was_found(given: str, words: str)
         (("--shoot", "-", "--output", "html"), 2, "use table or json"),
         (("--managed-seed", "a"), 2, "go together"),
         (("--garden-kubeconfig", "a"), 2, "go together"),
+        (("--garden-kubeconfig", "/nowhere", "--managed-seed", "a"), 66, "expected a kubeconfig of the garden cluster"),
         (("--garden-kubeconfig", "a", "--managed-seed", "A b"), 2, "expected the name of a ManagedSeed"),
     ],
 )
