@@ -30,7 +30,9 @@ async def kubelets(source: ShootSource, settings: ReconcilerConfiguration) -> Ku
 
 
 async def _of_garden(garden: GardenSource, settings: ReconcilerConfiguration) -> Kubelets:
-    if not Path(garden.kubeconfig).is_file():  # a pod's ServiceAccount must not be taken instead: it is the seed's
+    if not Path(
+        garden.kubeconfig
+    ).is_file():  # the connection's own error would ask for --kubeconfig, which is the seed's
         raise ConfigurationNotFoundError(
             f"{garden.kubeconfig}: no such file; expected a kubeconfig of the garden cluster"
         )
