@@ -5,9 +5,12 @@ what `audit --output openreports` prints.
 
 Two kinds hold the same fields. Sources: config/crd/openreports.io_reports.yaml of openreports/reports-api at 769d978,
 policy-report/crd/v1alpha2/wgpolicyk8s.io_policyreports.yaml of kubernetes-sigs/wg-policy-prototypes at 25056e1. Policy
-Reporter reads these two versions, and of `resources` the first alone (pkg/openreports/result.go at 4e5e05b).
+Reporter, at 4e5e05b, reads these two versions, and of `resources` the first alone (pkg/openreports/result.go). A report
+has no `scope`: it would filter by its kind instead of the results' own (pkg/report/source_filter.go). It tells results
+apart by `properties.resultID`, else by a hash without the namespace (pkg/report/result/id_generator.go).
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -97,7 +100,6 @@ def _report(namespace: str, results: list[dict[str, Any]], kind: Kind) -> dict[s
         },
         # PolicyReport names the source in each result alone.
         **({"source": SOURCE} if kind is Kind.REPORT else {}),
-        "scope": {"apiVersion": "v1", "kind": "Namespace", "name": namespace},
         "summary": {one.value: counts[one.value] for one in Result},
         "results": kept,
     }
@@ -133,14 +135,21 @@ def _result(workload: Workload, tally: Tally, restart: Restart | None, *, is_kno
         **({"severity": _SEVERITY[result]} if result in _SEVERITY else {}),
         "result": result.value,
         "scored": True,
-        # With kind and name: Policy Reporter tells results apart by name, rule and message.
         "message": f"{workload}: {_words(tally, result)}",
         "resources": [resource],
         "properties": {
+            "resultID": _identity(workload, result),
             **{key: str(value) for key, value in properties.items()},
             **({"restart": restart.command or restart.advice} if restart else {}),
         },
     }
+
+
+def _identity(workload: Workload, result: Result) -> str:
+    """Return what stays the same while the workload and its outcome do: a new one is news to a consumer."""
+    text = f"{workload.namespace}/{workload.kind}/{workload.name}/{POLICY}/{RULE}/{result.value}"
+    # A file's JSON may hold half of a surrogate pair.
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def _outcome(tally: Tally, *, is_known: bool) -> Result:

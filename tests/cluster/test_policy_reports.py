@@ -45,7 +45,6 @@ RESULT = shaped(
 )
 # The fields that are written, of the published schemas that reconciler/cli/policy_reports.py names.
 POLICY_REPORT = {
-    "scope": REFERENCE,
     "summary": shaped(**dict.fromkeys(OUTCOMES, NUMBER)),
     "results": {"type": "array", "items": {**RESULT, "required": ["policy"]}},
 }

@@ -82,6 +82,23 @@ def test_a_report_has_a_stable_name_in_its_namespace_and_names_what_to_restart()
     assert other["metadata"]["namespace"] == "shoot--a--c"
 
 
+def test_a_result_has_an_identity_until_its_outcome_changes() -> None:
+    def identity(*pods: dict[str, Any]) -> str:
+        return str(reports(*pods)[0]["results"][0]["properties"]["resultID"])
+
+    owner = owned("StatefulSet", "w")
+    first = identity(pod("a", **owner))
+    assert identity(pod("b", at=150, **owner), pod("c", **owner)) == first
+    others = [
+        pod("a", spec=TYPED, **owner),
+        pod("a", "shoot--a--c", **owner),
+        pod("a", **owned("DaemonSet", "w")),
+        pod("a", **owned("StatefulSet", "x")),
+        pod("a", **owned("StatefulSet", "\ud800")),
+    ]
+    assert len({first, *(identity(one) for one in others)}) == 6
+
+
 def test_a_policy_report_names_its_source_in_the_results_alone() -> None:
     (report,) = reports(pod(), kind=Kind.POLICY_REPORT)
     assert (report["apiVersion"], report["kind"]) == ("wgpolicyk8s.io/v1alpha2", "PolicyReport")
