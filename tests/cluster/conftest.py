@@ -36,8 +36,7 @@ def field(shared_seed: Seed) -> Iterator[Field]:
     shared_seed.configure(document(gate="true"))
     shared_seed.ca.write_bytes(shared_seed.plane.ca_pem)
     yield found
-    found.delete()
-    found.other.http.close()
+    found.leave()
 
 
 @pytest.fixture

@@ -323,7 +323,7 @@ def housed(stage: Seed, folder: Path) -> Iterator[House]:
         house.issue()
         yield house
         house.clean()
-    field.other.http.close()
+    field.leave()
 
 
 def _time_of(event: dict[str, Any]) -> float:

@@ -27,6 +27,7 @@ class Field:
         self.seed = stage
         self.plane = stage.plane
         self.other = stage.writer("somebody-else")
+        self._put: list[str] = []
 
     def standing(self) -> dict[str, Any] | None:
         """Return our object as it stands, None where it does not."""
@@ -58,6 +59,7 @@ class Field:
         path = f"{collection}/{manifest['metadata']['name']}"
         if self.other.request("GET", path) is None:
             self.plane.admin_request("POST", collection, manifest)
+            self._put.append(path)
         else:
             self.plane.admin_request("PATCH", path, manifest, "application/merge-patch+json")
 
@@ -68,6 +70,14 @@ class Field:
         if found["metadata"].get("finalizers"):
             self.patch(("remove", "/metadata/finalizers", None))
         self.other.request("DELETE", REGISTRATION)
+
+    def leave(self) -> None:
+        """Delete our object and what `put` created; but rights remain, as the API server notices new ones late."""
+        self.delete()
+        while self._put:
+            if "/rbac.authorization.k8s.io/" not in (path := self._put.pop()):
+                self.other.request("DELETE", path)
+        self.other.http.close()
 
     def writes(self) -> list[dict[str, Any]]:
         """Return the audited write requests of the product's identity."""
