@@ -21,9 +21,9 @@ MAX: Final = document.MAX_DOCUMENT_BYTES
 HEAD: Final = b"featureGates: {DefaultSeccompProfile: true}\n"
 
 
-def fill(unit: bytes, head: bytes = HEAD, tail: bytes = b"") -> bytes:
-    """Return a document of the greatest length."""
-    return head + unit * ((MAX - len(head) - len(tail)) // len(unit)) + tail
+def fill(unit: bytes, head: bytes = HEAD, tail: bytes = b"", *, most: int = MAX // 4) -> bytes:
+    """Return a document of at most `most` bytes; by default long enough to show what grows faster than its length."""
+    return head + unit * ((most - len(head) - len(tail)) // len(unit)) + tail
 
 
 def answer(expression: str) -> str:
