@@ -3,6 +3,7 @@
 Everything is ECDSA P-256 with SHA-256. Times are seconds since the epoch.
 """
 
+import functools
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def issue_serving(authority: Pair, *, names: Sequence[str], now: float, lifetime
     return _pair(builder.add_extension(from_issuer, critical=False).sign(issuer_key, hashes.SHA256()), key)
 
 
+@functools.lru_cache(maxsize=64)  # a pass reads the same few again and again
 def read(pem: bytes) -> tuple[Certificate, ...]:
     """Return the certificates in `pem`; none where it holds none or one of them is unreadable."""
     try:
@@ -100,6 +102,7 @@ def fits(certificate: Certificate, key: bytes) -> bool:
         return False
 
 
+@functools.lru_cache(maxsize=64)
 def signed(certificate: Certificate, authority: Certificate) -> bool:
     """Return whether `authority` signed `certificate`."""
     try:

@@ -109,7 +109,7 @@ class Knowledge:
         decided = (memory.state, int(memory.since))
         if memory.state is State.IGNORE and self.decided != decided:
             return replace(self, proofs=0, decided=decided, counted_from=at)
-        return replace(self, decided=decided)
+        return self if self.decided == decided else replace(self, decided=decided)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,12 +74,12 @@ def promised(*, that: bool, words: str) -> None:
 
 
 # The product's own functions, which the world asks again and again for the same.
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 16)
 def _annotations(memory_: Memory) -> dict[str, str]:
     return memory.annotations(memory_)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 16)
 def _remembered(found: tuple[tuple[str, str], ...]) -> Memory | None:
     return memory.from_annotations(dict(found))
 
