@@ -8,8 +8,8 @@ VERSIONS ?= 1.32.2 1.36.3 1.37.2
 SECONDS ?= 60
 # Each worker of pytest has a control plane of its own, and the tests of a file stay together: they share processes.
 WORKERS ?= 3
-# Unit tests share nothing.
-UNIT_WORKERS ?= 2
+# Unit tests share nothing, and some of them wait.
+UNIT_WORKERS ?= 3
 CLUSTER := $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 # Leaders, wars and chaos are about us, not about the version of the API server: `make test-all` has them.
 # What explain predicts is the validation of 1.36, and the generator of test_acceptance was tried there alone.
@@ -45,7 +45,7 @@ types: $(READY)
 contracts: $(READY)
 	$(BIN)/lint-imports
 
-unit: $(READY) ## the unit tests, UNIT_WORKERS (2) at a time; `make unit PYTHON=python3.13` on another Python
+unit: $(READY) ## the unit tests, UNIT_WORKERS (3) at a time; `make unit PYTHON=python3.13` on another Python
 	$(BIN)/pytest -q -n $(UNIT_WORKERS) tests/unit
 
 coverage: $(READY) ## the unit tests with coverage of lines and branches, in this process and in those they start
@@ -77,11 +77,11 @@ chaos: $(READY) ## random faults against the whole, under load; CHAOS="--seed N 
 bench: $(READY) ## the benchmarks, on a control plane of their own
 	@$(BIN)/python -m benchmarks
 
-fuzz: $(READY) ## SECONDS (60) of coverage-guided fuzzing for each target, and the property tests at random
+fuzz: $(READY) ## SECONDS (60) of coverage-guided fuzzing for each target, and the property tests and models at random
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
 	$(BIN)/python -m tests.fuzz.review $(SECONDS)
 	$(BIN)/python -m tests.fuzz.http $(SECONDS)
-	$(BIN)/pytest -q tests/unit -k properties --hypothesis-profile=explore
+	$(BIN)/pytest -q tests/unit -k "properties or model" --hypothesis-profile=explore
 
 image-size: $(READY) ## build the image's files here, without Docker, and print what they weigh
 	@$(BIN)/python image/build.py

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -170,7 +169,7 @@ class Lives(RuleBasedStateMachine):
 
 
 def test_it_stands_as_it_must_whatever_happens() -> None:
-    run_state_machine_as_test(Lives, settings=settings(max_examples=2 * settings().max_examples))
+    run_state_machine_as_test(Lives)
 
 
 # Every sequence of a few things out of these, a tick apart.

@@ -260,7 +260,7 @@ class Election(RuleBasedStateMachine):
         assert len(leaders) <= 1, f"at {self.now:g} s both of {leaders} may write"
 
 
-thorough = settings(max_examples=400, stateful_step_count=40)
+thorough = settings(max_examples=200, stateful_step_count=40)
 Election.TestCase.settings = thorough
 TestElection = Election.TestCase
 
@@ -289,6 +289,6 @@ saw, wrote, next_step = View.saw, View.wrote, View.next_step
 def test_the_model_finds_what_is_wrong(name: str, wrong: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(View, name, wrong)
     # It ends with the first that it finds; which examples it takes differs from place to place.
-    many = settings(thorough, max_examples=10 * thorough.max_examples, database=None, phases=[Phase.generate])
+    many = settings(thorough, max_examples=20 * thorough.max_examples, database=None, phases=[Phase.generate])
     with pytest.raises(AssertionError, match="both of"):
         run_state_machine_as_test(Election, settings=many)
