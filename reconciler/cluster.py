@@ -557,10 +557,10 @@ class Cluster:
 
     def _choose(self) -> None:
         """Choose address and user: --kubeconfig, KUBECONFIG, the pod's own, or ~/.kube/config."""
-        chosen = str(self._kubeconfig) if self._kubeconfig else os.environ.get("KUBECONFIG")
-        if not chosen and "KUBERNETES_SERVICE_HOST" in os.environ:
+        if kubeconfigs.is_in_pod(self._kubeconfig):
             self._login, self._place = None, "this pod's API server, as its ServiceAccount"
             return
+        chosen = str(self._kubeconfig) if self._kubeconfig else os.environ.get("KUBECONFIG")
         files = [part for part in (chosen or os.path.expanduser("~/.kube/config")).split(os.pathsep) if part]
         context = kubeconfigs.read(files, context=self._context)
         self._place = f"{context.server} (context {context.name})"

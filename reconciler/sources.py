@@ -154,7 +154,7 @@ class KeySource:
         """Return the key's bytes."""
         found = await self._cluster.get(self._target)
         if found is None:
-            raise ConfigurationNotFoundError(f"{self._target}: not found in the cluster")
+            raise ConfigurationNotFoundError(f"there is no {self._target} at {self._cluster.place}")
         return key_of(found, self._key, origin=self.origin)
 
     async def changes(self) -> AsyncGenerator[None, None]:
@@ -175,7 +175,7 @@ class MountedSource:
         """Return the document that the Deployment's `--config` points to."""
         found = await self._cluster.get(self._deployment)
         if found is None:
-            raise ConfigurationNotFoundError(f"{self._deployment}: not found in the cluster")
+            raise ConfigurationNotFoundError(f"there is no {self._deployment} at {self._cluster.place}")
         target, key = mounted_config_map(found, self._deployment)
         return await KeySource(self._cluster, target, key).read()
 

@@ -166,11 +166,17 @@ class Seed:
         self.kubeconfig = plane.kubeconfig_for_service_account("garden", "seccomp-reconciler", seconds=4 * 3600)
         self.configure((ROOT / "config" / "gardenlet.yaml").read_text())
         self.ca.write_bytes(plane.ca_pem)
+        # No release is installed here.
+        settings = directory / "defaults.yaml"
+        settings.write_text(
+            "apiVersion: seccomp-reconciler.config.gardener.cloud/v1alpha1\nkind: ReconcilerConfiguration\n"
+        )
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SECCOMP_", "KUBE"))}
         # HOME: neither the product nor kubectl may find, or leave, anything in the user's own.
         self.environment = {
             **kept,
             "KUBECONFIG": str(self.kubeconfig),
+            "SECCOMP_RECONCILER_CONFIG": str(settings),
             "HOME": str(directory),
             "TMPDIR": str(directory),
         }

@@ -1,5 +1,6 @@
 """The command line: parse arguments, call one function, map errors to exit codes. Commands import late."""
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -82,7 +83,9 @@ def cli() -> None:
     answers the webhook, `prove` asks the API server whether a pod really gets its profile, `status` shows everything on
     one screen.
 
-    Every option can be given by the environment: SECCOMP_RECONCILER_RUN_LOG_LEVEL=debug is `run --log-level debug`.
+    Every option but ports can be given by the environment: SECCOMP_RECONCILER_RUN_LOG_LEVEL=debug is
+    `run --log-level debug`. Options that show a shorter variable take that, too, for all commands. NO_COLOR=1 turns
+    colours off.
     """
 
 
@@ -92,7 +95,7 @@ def main() -> NoReturn:
     # Commands that log replace this: see telemetry/logging.py.
     warnings.showwarning = _warned
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, color=False if os.environ.get("NO_COLOR") else None)
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:

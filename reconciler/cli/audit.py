@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from reconciler.cli import audit_shoot
-from reconciler.cli.options import EXIT_CODES, Options, cluster_options, files_option, path_option
+from reconciler.cli.options import EXIT_CODES, Options, cluster_options_of_pods, files_option, path_option
 from reconciler.errors import ConfigurationNotFoundError, ExitCode, InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _PROGRESS: Final = 500
 
 
 @click.command(epilog=_EXAMPLES + EXIT_CODES)
-@cluster_options
+@cluster_options_of_pods
 @click.option("-n", "--namespace", "namespaces", multiple=True, help="Audit this namespace alone. May be repeated.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Count the namespaces that are not selected, too.")
 @files_option("Audit these objects instead of a cluster; - is standard input. May be repeated.")
@@ -93,15 +93,15 @@ def audit(
 
     chosen = Options(**options)
     if shoot or garden_kubeconfig or managed_seed:
-        if namespaces or all_namespaces or files or chosen.kubeconfig or chosen.context or fail_on != "never":
+        if namespaces or all_namespaces or files or chosen.names_cluster or fail_on != "never":
             raise click.UsageError("--shoot and --garden-kubeconfig look at no pods: they go with --output alone")
-        audit_shoot.show(chosen.settings(), shoot, garden_kubeconfig, managed_seed, output)
+        audit_shoot.show(chosen.settings(offline=True), shoot, garden_kubeconfig, managed_seed, output)
         return
     if namespaces and all_namespaces:
         raise click.UsageError("--namespace does not go with --all-namespaces")
-    if files and (chosen.kubeconfig or chosen.context):
-        raise click.UsageError("-f reads no cluster: it does not go with --kubeconfig or --context")
-    settings = chosen.settings()
+    if files:
+        chosen.refuse_cluster()
+    settings = chosen.settings(offline=bool(files))
     kind: Kind | None = None
     if files:
         found, registered, notes = _of_files(files, settings, namespaces, every=all_namespaces)
@@ -143,7 +143,9 @@ async def _of_cluster(
             async for one in cluster.select(Selection(NAMESPACES))
         }
         if missing := [name for name in namespaces if name not in labels]:
-            raise ConfigurationNotFoundError(f"no such namespace: {', '.join(missing)}; check --namespace")
+            raise ConfigurationNotFoundError(
+                f"no such namespace at {cluster.place}: {', '.join(missing)}; check --namespace and --context"
+            )
         found = Audit(registered, labels)
         with _progress() as progress:
             for namespace in namespaces or (None,):

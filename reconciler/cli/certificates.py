@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reconciler.settings import ReconcilerConfiguration, SelfSigned
 
 _STEP_WAIT_SECONDS = 0.5
+_NOT_OURS = "registration.ca is not selfSigned: these certificates are issued and rotated by another program"
 
 
 @click.group()
@@ -34,6 +35,8 @@ def status(output: str, **options: Any) -> None:  # noqa: ANN401 - click's keywo
     Exit 0: the serving certificate is valid and the registration trusts its authority; 75: not.
     """
     chosen = Options(**options)
+    if chosen.ca_file is not None:
+        raise UsageError(_NOT_OURS)
     settings = chosen.settings()
     own = _own(settings)
     report = asyncio.run(_report(chosen, settings, own))
@@ -56,6 +59,8 @@ def rotate(timeout: float, *, now: bool, **options: Any) -> None:  # noqa: ANN40
     each turn waits for a proof, and for the time that a Secret takes to reach every server.
     """
     chosen = Options(**options)
+    if chosen.ca_file is not None:
+        raise UsageError(_NOT_OURS)
     settings = chosen.settings()
     own = _own(settings)
     phase = asyncio.run(_rotate(chosen, settings, own, seconds=timeout, to_the_end=now))
@@ -65,7 +70,7 @@ def rotate(timeout: float, *, now: bool, **options: Any) -> None:  # noqa: ANN40
 def _own(settings: "ReconcilerConfiguration") -> "SelfSigned":
     own = settings.registration.ca.self_signed
     if own is None:
-        raise UsageError("registration.ca is not selfSigned: somebody else issues these certificates and rotates them")
+        raise UsageError(_NOT_OURS)
     return own
 
 

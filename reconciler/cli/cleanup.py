@@ -57,8 +57,9 @@ def cleanup(
     if seconds < 2 * timeout:  # also a pause that stands already, and ends a little sooner, must outlast the work
         raise UsageError(f"--for must be at least twice --timeout ({timeout:g} s): the pause must outlast the work")
     wanted = Pause(time.time() + seconds, "cleanup", Mode.REMOVE)
-    work = _cleaned(Options(**options), wanted, output, within=timeout, leave_paused=leave_paused, dry_run=dry_run)
-    asyncio.run(work)
+    chosen = Options(**options)
+    chosen.settings(within=timeout)  # read here: it may ask the cluster in a loop of its own
+    asyncio.run(_cleaned(chosen, wanted, output, within=timeout, leave_paused=leave_paused, dry_run=dry_run))
 
 
 async def _cleaned(
@@ -67,11 +68,12 @@ async def _cleaned(
     from reconciler.controller.cleanup import Cleanup  # noqa: PLC0415 - imports kubernetes
 
     settings = options.settings()
-    with deadline(settings, within) as policy:
-        async with options.cluster(settings, within=within) as cluster:
+    left = max(within - options.spent_seconds, 0.0)
+    with deadline(settings, within, spent_seconds=options.spent_seconds) as policy:
+        async with options.cluster(settings, within=left) as cluster:
             cleaning = Cleanup(cluster, settings, wanted, leaves_paused=leave_paused, dry_run=dry_run)
             try:
-                async with asyncio.timeout(within):
+                async with asyncio.timeout(left):
                     await policy(cleaning.run)
             except TimeoutError as error:
                 if not cleaning.waits_for:

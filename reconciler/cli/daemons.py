@@ -8,19 +8,13 @@ from typing import Any, NoReturn
 
 import click
 
-from reconciler.cli.options import EXIT_CODES, Options, cluster_options, log_options, path_option
+from reconciler.cli.options import EXIT_CODES, Options, cluster_options, log_options, path_option, port_option
 
 
 @click.command(epilog=EXIT_CODES)
 @cluster_options
 @click.option("--bind-address", default="", metavar="ADDRESS", help="Address of the status port; every one by default.")
-@click.option(
-    "--status-port",
-    type=click.IntRange(0, 65535),
-    default=8081,
-    show_default=True,
-    help="Plain port of /healthz, /readyz and /metrics; 0 takes any that is free.",
-)
+@port_option("--status-port", 8081, "Plain port of /healthz, /readyz and /metrics; 0 takes any that is free.")
 @click.option(
     "--leader-election",
     type=bool,
@@ -43,13 +37,20 @@ def run(log_level: str, log_format: str, bind_address: str, status_port: int, **
 
     configure(level=log_level, style=log_format)
     chosen = Options(**options)
-    source: Source = (
-        FileSource(chosen.config, most_bytes=settings.MAX_SETTINGS_BYTES)
-        if chosen.config is not None
-        else InlineSource(f"apiVersion: {settings.API_VERSION}\nkind: {settings.KIND}\n".encode(), "defaults")
-    )
     wishes = running.Options(chosen.lasting_cluster, chosen.laid_over, bind_address, status_port)
-    _until_signalled(running.run(source, wishes))
+
+    async def following() -> NoReturn:
+        source: Source
+        if (file := chosen.settings_file()) is not None:
+            source = FileSource(file, most_bytes=settings.MAX_SETTINGS_BYTES)
+        elif chosen.has_defaults:
+            source = InlineSource(f"apiVersion: {settings.API_VERSION}\nkind: {settings.KIND}\n".encode(), "defaults")
+        else:
+            async with chosen.lasting_cluster(settings.ReconcilerConfiguration()) as cluster:
+                await running.run(chosen.release(cluster), wishes)
+        await running.run(source, wishes)
+
+    _until_signalled(following())
     running.log.info("run.stopped")
 
 
@@ -63,14 +64,8 @@ def run(log_level: str, log_format: str, bind_address: str, status_port: int, **
     help="Folder with tls.crt and tls.key: a mounted Secret, followed when it changes.",
 )
 @click.option("--bind-address", default="", metavar="ADDRESS", help="Address to listen on; every one by default.")
-@click.option("--port", type=click.IntRange(0, 65535), default=9443, show_default=True, help="Port of the webhook.")
-@click.option(
-    "--status-port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="Plain port of /healthz, /readyz and /metrics.",
-)
+@port_option("--port", 9443, "Port of the webhook.")
+@port_option("--status-port", 8080, "Plain port of /healthz, /readyz and /metrics.")
 @path_option("--client-ca", text="CA (PEM) of the API server's client certificate; without it no client shows one.")
 @click.option("--client-name", multiple=True, metavar="NAME", help="Common name that --client-ca's clients may have.")
 @click.option(

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def deadline(settings: "ReconcilerConfiguration", timeout: float) -> Iterator["AsyncRetrying"]:
-    """Yield the policy for passes that may take `timeout` seconds in all.
+def deadline(
+    settings: "ReconcilerConfiguration", timeout: float, *, spent_seconds: float = 0.0
+) -> Iterator["AsyncRetrying"]:
+    """Yield the policy for passes that may take `timeout` seconds in all, of which some are spent already.
 
     What ends the block then, a TimeoutError or the last failure, is raised as what stood in the way: exit 69 or 75.
     """
@@ -33,7 +35,7 @@ def deadline(settings: "ReconcilerConfiguration", timeout: float) -> Iterator["A
         # A plugin that fails is not started again and again: it may open a browser each time.
         yield retrying(
             backoff,
-            deadline_seconds=timeout,
+            deadline_seconds=max(timeout - spent_seconds, 0.0),
             retry_on=lambda error: is_transient(error) and not isinstance(error, CredentialPluginError),
             before_sleep=announce,
         )

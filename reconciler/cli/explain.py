@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options, decide, files_option
+from reconciler.cli.options import EXIT_CODES, OUTPUT, Options, cluster_options_of_pods, decide, files_option
 from reconciler.errors import ExitCode, InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _labels(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 @click.command(epilog=_EXAMPLES + EXIT_CODES)
 @click.argument("subject", required=False, metavar="[KIND/NAME]")
-@cluster_options
+@cluster_options_of_pods
 @files_option("Pods or workloads, YAML or JSON, instead of a cluster; - is standard input. May be repeated.")
 @click.option(
     "-n", "--namespace", help="Namespace of KIND/NAME, or of objects in FILE that name none.  [default: default]"
@@ -85,11 +85,11 @@ def explain(
     chosen = Options(**options)
     if bool(files) == bool(subject):
         raise click.UsageError("expected either KIND/NAME or -f FILE")
-    if files and (chosen.kubeconfig or chosen.context):
-        raise click.UsageError("-f reads no cluster: it does not go with --kubeconfig or --context")
+    if files:
+        chosen.refuse_cluster()
     if subject and namespace_labels is not None:
         raise click.UsageError("--namespace-labels goes with -f: the cluster has the labels of its namespaces")
-    settings = chosen.settings()
+    settings = chosen.settings(offline=bool(files))
     if subject:
         one = _stored(chosen, settings, subject, namespace=namespace or "default", kubelet_default=kubelet_default)
         found = [asyncio.run(one)]

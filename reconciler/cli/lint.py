@@ -47,9 +47,9 @@ def lint(files: tuple[Path, ...], output: str, **options: Any) -> None:  # noqa:
     from reconciler.registration import lint as linter  # noqa: PLC0415 - heavy, and not every command needs it
 
     chosen = Options(**options)
-    if files and (chosen.kubeconfig or chosen.context):
-        raise click.UsageError("-f asks no cluster: it does not go with --kubeconfig or --context")
-    settings = chosen.settings()
+    if files:
+        chosen.refuse_cluster()
+    settings = chosen.settings(offline=bool(files))
     manifest, subjects, notes = _given(files, settings) if files else asyncio.run(_standing(chosen, settings))
     findings = linter.check(manifest, subjects)
     errors = [one for one in findings if one.severity is linter.Severity.ERROR]

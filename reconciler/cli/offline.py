@@ -38,7 +38,7 @@ def render(config: Path | None, gardenlet_config: Path | None, ca_file: Path | N
     from reconciler.files import read_file  # noqa: PLC0415 - likewise
     from reconciler.registration import ca_bundle, desired  # noqa: PLC0415 - heavy, and not every command needs it
 
-    registration = Options(config, gardenlet_config, ca_file, None, None).settings().registration
+    registration = Options(config, gardenlet_config, ca_file, None, None).settings(offline=True).registration
     if gardenlet_config is not None and not (decision := decide(gardenlet_config)).enabled:
         click.echo(f"# {decision.gate} is off ({decision.reason.value}): nothing should stand", err=True)
         return

@@ -144,7 +144,8 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
     """Run one pass until it succeeds or `timeout` seconds are over; with `wait`, until it is proved."""
     from reconciler.controller import oneshot  # noqa: PLC0415 - imports kubernetes
 
-    settings = options.settings()
+    settings = options.settings(within=timeout)
+    left = max(timeout - options.spent_seconds, 0.0)
     warned: set[str] = set()
 
     async def one_pass(shot: "OneShot") -> "Pass":
@@ -156,11 +157,11 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
         return found
 
     async def until_deadline() -> "Pass":
-        end = time.monotonic() + timeout
-        with deadline(settings, timeout) as policy:
-            async with options.cluster(settings, within=timeout) as cluster:
+        end = time.monotonic() + left
+        with deadline(settings, timeout, spent_seconds=options.spent_seconds) as policy:
+            async with options.cluster(settings, within=left) as cluster:
                 shot = oneshot.OneShot(cluster, settings, dry_run=dry_run, adopt=adopt)
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(left):
                     done: Pass = await policy(one_pass, shot)
                 nothing_stands = done.memory is None and not done.is_deferred  # the gate is off, or a pause removed it
                 if not wait or nothing_stands:

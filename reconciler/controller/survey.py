@@ -78,7 +78,9 @@ async def namespace_labels(cluster: Cluster, name: str) -> dict[str, str]:
     """Return the labels of a namespace; ConfigurationNotFoundError where there is none."""
     found = await cluster.get(Target(NAMESPACES, name))
     if found is None:
-        raise ConfigurationNotFoundError(f"no such namespace: {name}; check --namespace")
+        raise ConfigurationNotFoundError(
+            f"no such namespace at {cluster.place}: {name}; check --namespace and --context"
+        )
     labels: dict[str, str] = found["metadata"].get("labels") or {}
     return labels
 
@@ -97,7 +99,9 @@ async def subject(cluster: Cluster, kind: str, name: str, namespace: str) -> Man
             return {**found, "kind": proper}
     else:
         raise UsageError(f"{kind}/{name}: expected pod/NAME or one of {', '.join(sorted(_KINDS))} with its name")
-    raise ConfigurationNotFoundError(f"no {kind}/{name} in namespace {namespace}; check the name and --namespace")
+    raise ConfigurationNotFoundError(
+        f"no {kind}/{name} in namespace {namespace} at {cluster.place}; check the name, --namespace and --context"
+    )
 
 
 _KINDS: Final = {

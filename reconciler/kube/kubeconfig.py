@@ -7,6 +7,7 @@ made here and no credential plugin runs.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -47,6 +48,11 @@ class Context:
             "contexts": [{"name": self.name, "context": {"cluster": self.cluster_name, "user": "user"}}],
             "users": [{"name": "user", "user": dict(user)}],
         }
+
+
+def is_in_pod(kubeconfig: Path | None) -> bool:
+    """Return whether this is a pod that asks as its ServiceAccount: no kubeconfig is given, nor $KUBECONFIG set."""
+    return not (kubeconfig or os.environ.get("KUBECONFIG")) and "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def read(files: Sequence[str], *, context: str | None = None) -> Context:

@@ -5,6 +5,7 @@ standard library's `logging` as `library.logged`. No path of a source file is in
 """
 
 import logging
+import os
 import sys
 import warnings
 from typing import TextIO
@@ -16,7 +17,7 @@ def configure(*, level: str, style: str) -> None:
     """Set up structlog; `level` is debug, info, warning or error, `style` is auto, json or console."""
     as_console = style == "console" or (style == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
         if as_console
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
