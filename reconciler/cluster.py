@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TypeGuard, cast
+from typing import Any, Final, Protocol, Self, TypeGuard, TypeVar, cast
 
 import aiohttp
 import yaml
@@ -54,6 +54,7 @@ _PAGE = 200
 _LISTED: Final = "LISTED"
 _WORDS: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "continue")
 _JSON = "application/json"
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _CLIENT_CERTIFICATE: Final = "client-certificate-data"
 
 
@@ -130,6 +131,17 @@ class _Change:
     objects: tuple[Manifest, ...]
 
 
+class Page(Protocol):
+    """What is kept of one page of a list."""
+
+    @property
+    def following(self) -> str:
+        """Where the next page begins; empty: there is none."""
+
+
+_P = TypeVar("_P", bound=Page)
+
+
 class Cluster:
     """A connection to one API server. Use it as an async context manager; it closes its sockets at the end."""
 
@@ -159,6 +171,8 @@ class Cluster:
         self._may_ask_a_person = may_ask_a_person
         self._login: Login | None = None  # None: not entered yet, or with the pod's own ServiceAccount
         self._place = ""
+        # To compress pages of pods costs the API server more than it saves, except on a long way.
+        self._encoding = "gzip"
         self._connecting = asyncio.Lock()
         self._client: ApiClient | None = None
         # Asked before each write but those of a lease: who is not the leader any more raises there.
@@ -292,6 +306,36 @@ class Cluster:
             if not (following := page["metadata"].get("continue")):
                 return
             query["continue"] = str(following)
+
+    async def pages(self, selection: Selection, read: Callable[[bytes], _P]) -> AsyncGenerator[_P, None]:
+        """Yield each page of `selection` as `read` returns it from its JSON; ValueError there means that it is no list.
+
+        The next page is asked for before this one is looked at: the API server works meanwhile. UnavailableError where
+        a list expires on the way.
+        """
+        coming: asyncio.Task[_P] | None = asyncio.create_task(self._page(selection, read, ""))
+        try:
+            while coming is not None:
+                page = await coming
+                coming = asyncio.create_task(self._page(selection, read, page.following)) if page.following else None
+                # A task begins when its maker waits: the request is to be on its way before the page is looked at.
+                await asyncio.sleep(0)
+                yield page
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+    async def _page(self, selection: Selection, read: Callable[[bytes], _P], following: str) -> _P:
+        target = Target(selection.resource, "", selection.namespace)
+        query = {"limit": str(_PAGE)}
+        query |= {"labelSelector": selection.labels} if selection.labels else {}
+        query |= {"continue": following} if following else {}
+        _, text = await self._answer("GET", target, query=query, collection=True)
+        try:
+            return read(text)
+        except ValueError as error:
+            raise UnavailableError(f"list {target}: expected a list from the API server, got {text[:80]!r}") from error
 
     async def replace_webhooks(
         self, target: Target, manifest: Manifest, *, observed: Manifest, dry_run: bool = False
@@ -430,7 +474,32 @@ class Cluster:
         collection: bool = False,
     ) -> tuple[int, Manifest]:
         """Return status (200, 201 or 404) and body of one request; any other answer is raised as our error."""
-        verb = {"GET": "list" if collection else "get", "PATCH": "patch", "DELETE": "delete", "POST": "create"}[method]
+        verb = _verb(method, collection=collection)
+        status, text = await self._answer(
+            method, target, query=query, body=body, content_type=content_type, collection=collection
+        )
+        try:
+            # A page of pods is large; of a list that is watched, as of one object, managedFields are looked through.
+            body = (bounded_json.loads_quickly if query and "limit" in query else bounded_json.loads)(text)
+        except ValueError as error:
+            raise UnavailableError(f"{verb} {target}: expected JSON from the API server, got {text[:80]!r}") from error
+        named = verb in ("get", "patch", "create") and status != 404  # noqa: PLR2004 - HTTP
+        if not _is_object(body) or (named and "uid" not in body["metadata"]):
+            raise UnavailableError(f"{verb} {target}: expected an object from the API server, got {text[:80]!r}")
+        return status, body
+
+    async def _answer(
+        self,
+        method: str,
+        target: Target,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = _JSON,
+        collection: bool = False,
+    ) -> tuple[int, bytes]:
+        """Return status (200, 201 or 404) and text of one answer; any other one is raised as our error."""
+        verb = _verb(method, collection=collection)
         if method != "GET" and target.resource != LEASES:
             self.fence()
         try:
@@ -457,15 +526,7 @@ class Cluster:
             if response.status == 401:  # noqa: PLR2004 - HTTP
                 await self._refused()
             raise _failure(response, text, verb, target, self._identity)
-        try:
-            # A page of pods is large; of a list that is watched, as of one object, managedFields are looked through.
-            body = (bounded_json.loads_quickly if query and "limit" in query else bounded_json.loads)(text)
-        except ValueError as error:
-            raise UnavailableError(f"{verb} {target}: expected JSON from the API server, got {text[:80]!r}") from error
-        named = verb in ("get", "patch", "create") and response.status != 404  # noqa: PLR2004 - HTTP
-        if not _is_object(body) or (named and "uid" not in body["metadata"]):
-            raise UnavailableError(f"{verb} {target}: expected an object from the API server, got {text[:80]!r}")
-        return response.status, body
+        return response.status, text
 
     async def _send(
         self,
@@ -485,7 +546,7 @@ class Cluster:
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": _JSON, "Content-Type": content_type},
+            header_params={"Accept": _JSON, "Accept-Encoding": self._encoding, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -559,11 +620,13 @@ class Cluster:
         """Choose address and user: --kubeconfig, KUBECONFIG, the pod's own, or ~/.kube/config."""
         if kubeconfigs.is_in_pod(self._kubeconfig):
             self._login, self._place = None, "this pod's API server, as its ServiceAccount"
+            self._encoding = "identity"
             return
         chosen = str(self._kubeconfig) if self._kubeconfig else os.environ.get("KUBECONFIG")
         files = [part for part in (chosen or os.path.expanduser("~/.kube/config")).split(os.pathsep) if part]
         context = kubeconfigs.read(files, context=self._context)
         self._place = f"{context.server} (context {context.name})"
+        self._encoding = "identity" if (URL(context.server).host or "") in _LOOPBACK else "gzip"
         if self._login is not None and self._login.context == context:
             return
         self._login = Login(
@@ -588,6 +651,10 @@ class Cluster:
         if not self._watches[client]:
             del self._watches[client]
             await client.close()  # type: ignore[no-untyped-call] # likewise
+
+
+def _verb(method: str, *, collection: bool) -> str:
+    return {"GET": "list" if collection else "get", "PATCH": "patch", "DELETE": "delete", "POST": "create"}[method]
 
 
 async def _refuse_redirect(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -90,6 +90,7 @@ def audit(
     from reconciler.cli import audit_report, policy_reports  # noqa: PLC0415 - heavy, and not every command needs it
     from reconciler.cli.policy_reports import Kind  # noqa: PLC0415 - likewise
     from reconciler.pods import audit as core  # noqa: PLC0415 - likewise
+    from reconciler.pods.shape import unreadable  # noqa: PLC0415 - likewise
 
     chosen = Options(**options)
     if shoot or garden_kubeconfig or managed_seed:
@@ -115,13 +116,15 @@ def audit(
             f"the labels of {len(names)} namespaces are not given, they count as selected: {', '.join(names[:3])}"
             f"{', ...' if len(names) > 3 else ''}; give their Namespace objects, too"  # noqa: PLR2004 - as sliced
         )
+    if found.unreadable:
+        notes.append(unreadable(found.unreadable))
     for note in notes:
         click.echo(f"note: {note}", err=True)
     if output in (Kind.REPORT, Kind.POLICY_REPORT):
         click.echo(policy_reports.as_list(found, kind or Kind(output), now=time.time()), nl=False)
     else:
         click.echo(audit_report.rendered(output, found, registered, notes), nl=False)
-    sys.exit(ExitCode.DIFFERENT if core.fails(found.total, fail_on) else ExitCode.OK)
+    sys.exit(ExitCode.DIFFERENT if core.fails(found, fail_on) else ExitCode.OK)
 
 
 async def _of_cluster(
@@ -134,6 +137,7 @@ async def _of_cluster(
 ) -> "tuple[Audit, Registered, list[str], Kind | None]":
     from reconciler.cluster import NAMESPACES, PODS, Selection  # noqa: PLC0415 - imports kubernetes
     from reconciler.controller.survey import registered_in  # noqa: PLC0415 - likewise
+    from reconciler.pods import shape  # noqa: PLC0415 - likewise
     from reconciler.pods.audit import Audit  # noqa: PLC0415 - likewise
 
     async with options.cluster(settings) as cluster:
@@ -149,10 +153,12 @@ async def _of_cluster(
         found = Audit(registered, labels)
         with _progress() as progress:
             for namespace in namespaces or (None,):
-                async for pod in cluster.select(Selection(PODS, namespace)):
-                    progress()
-                    if every or namespace or found.is_selected(pod["metadata"].get("namespace", "")) is not False:
-                        found.add(pod)
+                async for page in cluster.pages(Selection(PODS, namespace), shape.page_of):
+                    progress(len(page.pods))
+                    found.unreadable += page.unreadable
+                    for pod in page.pods:
+                        if every or namespace or found.is_selected(pod["metadata"].get("namespace", "")) is not False:
+                            found.add(pod)
         kind = await _installed_kind(cluster, notes) if asks_kind else None
     return found, registered, notes, kind
 
@@ -192,7 +198,7 @@ def _of_files(
         with _progress() as progress:
             for file, origin in opened:
                 for pod in _objects(file, origin, ("Pod",)):
-                    progress()
+                    progress(1)
                     namespace = pod["metadata"].get("namespace") or "default"
                     if namespace in namespaces or (
                         not namespaces and (every or found.is_selected(namespace) is not False)
@@ -267,15 +273,16 @@ def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[M
 
 @contextlib.contextmanager
 def _progress() -> "Iterator[Any]":
-    """Yield what is called for each pod: a line on a terminal says how many were read; a pipe gets nothing."""
-    is_shown, count = sys.stderr.isatty(), 0
+    """Yield what is told how many pods were read: a line on a terminal shows the sum; a pipe gets nothing."""
+    is_shown, count, shown = sys.stderr.isatty(), 0, 0
 
-    def one() -> None:
-        nonlocal count
-        count += 1
-        if is_shown and count % _PROGRESS == 0:
+    def more(pods: int) -> None:
+        nonlocal count, shown
+        count += pods
+        if is_shown and count >= shown + _PROGRESS:
+            shown = count
             click.echo(f"\rread {count} pods", nl=False, err=True)
 
-    yield one
-    if is_shown and count >= _PROGRESS:
+    yield more
+    if shown:
         click.echo(f"\r{'':<30}\r", nl=False, err=True)

@@ -68,6 +68,7 @@ def as_json(found: Audit, registered: Registered, notes: list[str]) -> dict[str,
         "apiVersion": API_VERSION,
         "kind": "AuditReport",
         "summary": _tally_json(found.total),
+        "notJudged": len(found.unreadable),
         "namespaces": [{"namespace": name, **_tally_json(tally)} for name, tally in sorted(found.by_namespace.items())],
         "workloads": [
             {"namespace": one.namespace, "kind": one.kind, "name": one.name, **_tally_json(tally)}

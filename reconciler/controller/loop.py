@@ -25,7 +25,7 @@ from reconciler.controller.reconcile import Result, target_of
 from reconciler.controller.reporting import Known, Report
 from reconciler.controller.survey import survey
 from reconciler.controller.wake import EVERYTHING, Trigger, Wake
-from reconciler.errors import ForbiddenError, ForeignObjectError, ReconcilerError
+from reconciler.errors import ForbiddenError, ForeignObjectError, ReconcilerError, UnavailableError
 from reconciler.registration import memory, pausing, twin
 from reconciler.registration.desired import render
 from reconciler.registration.identity import Manifest
@@ -312,7 +312,10 @@ class Loop:
                 continue
             entry = render(self._registration, ca_bundle=None)["webhooks"][0]
             try:
-                self._report.surveyed(await survey(self._cluster, entry, remembered))
+                found = await survey(self._cluster, entry, remembered)
+                self._report.surveyed(found)
+                for trouble in found.troubles.values():
+                    self._report.not_surveyed(UnavailableError(trouble))
             except ReconcilerError as error:
                 self._report.not_surveyed(error)
 

@@ -126,6 +126,7 @@ async def look(cluster: Cluster, settings: ReconcilerConfiguration) -> Seen:
         try:
             # By what we ask for, not by what somebody may have narrowed.
             found = await survey(cluster, render(registration, ca_bundle=None)["webhooks"][0], remembered)
+            troubles |= found.troubles
         except ReconcilerError as error:
             troubles["pods"] = str(error)
     kubelets = await _kubelets(settings, troubles)

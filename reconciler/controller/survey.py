@@ -7,7 +7,7 @@ from reconciler.cluster import NAMESPACES, PODS, Cluster, Resource, Selection, T
 from reconciler.controller import observing
 from reconciler.controller.reconcile import target_of
 from reconciler.errors import ConfigurationNotFoundError, ForbiddenError, UsageError
-from reconciler.pods import exposure
+from reconciler.pods import exposure, shape
 from reconciler.pods.audit import registered_among
 from reconciler.pods.exposure import Exposed, Exposure, Registered
 from reconciler.registration import selectors, twin
@@ -22,33 +22,49 @@ MOST_NAMED: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How many pods lie in windows, how many are unexplained, and the first of them by name."""
+    """How many pods lie in windows, how many are unexplained, and the first of them by name.
+
+    `unreadable` are pods that cannot be judged, each with the field that has another shape.
+    """
 
     in_windows: int
     unexplained: int
     named: tuple[Exposed, ...]
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What could not be looked at, as `status` shows it."""
+        return {"pods": shape.unreadable(self.unreadable)} if self.unreadable else {}
 
 
 async def survey(cluster: Cluster, entry: Manifest, memory: Memory) -> Survey:
     """Look at every pod of every namespace that the webhook `entry` selects; raises as `cluster` does.
 
-    It costs one list of namespaces and one of pods for each that is managed, page by page.
+    It costs one list of namespaces and one of all pods, page by page. Of a pod whose namespace is younger than the list
+    of namespaces, the next survey tells.
     """
-    counts = dict.fromkeys(Exposure, 0)
-    named: list[Exposed] = []
+    selected: set[str] = set()
     async for namespace in cluster.select(Selection(NAMESPACES)):
         metadata = namespace["metadata"]
         # The API server gives every namespace this label.
         labels = {"kubernetes.io/metadata.name": metadata["name"], **(metadata.get("labels") or {})}
-        if not selectors.matches(entry.get("namespaceSelector"), labels):
-            continue
-        async for pod in cluster.select(Selection(PODS, metadata["name"])):
+        if selectors.matches(entry.get("namespaceSelector"), labels):
+            selected.add(metadata["name"])
+    counts = dict.fromkeys(Exposure, 0)
+    named: list[Exposed] = []
+    unreadable: tuple[str, ...] = ()
+    async for page in cluster.pages(Selection(PODS), shape.page_of):
+        unreadable += page.unreadable
+        for pod in page.pods:
+            if pod["metadata"].get("namespace") not in selected:
+                continue
             found = exposure.of_pod(pod, entry, memory)
             if found is not None:
                 counts[found.exposure] += 1
                 if len(named) < MOST_NAMED:
                     named.append(found)
-    return Survey(counts[Exposure.IN_WINDOW], counts[Exposure.UNEXPLAINED], tuple(named))
+    return Survey(counts[Exposure.IN_WINDOW], counts[Exposure.UNEXPLAINED], tuple(named), unreadable)
 
 
 async def registered_in(cluster: Cluster, registration: Registration) -> tuple[Registered, list[str]]:

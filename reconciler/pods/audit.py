@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from reconciler.pods import coverage, exposure, profile
 from reconciler.pods.coverage import Verdict
@@ -24,6 +24,7 @@ from reconciler.timestamps import seconds
 _SHOOT: Final = re.compile(r"shoot--.+")
 # Stateless workloads first; one that holds data is restarted last, one that runs once not at all.
 _RESTART_ORDER: Final = ("Deployment", "DaemonSet", "ReplicaSet", "ReplicationController", "StatefulSet", "Job", "Pod")
+_K = TypeVar("_K")
 _ROLLED: Final = ("Deployment", "DaemonSet", "StatefulSet")
 
 
@@ -85,6 +86,8 @@ class Audit:
         self.total = Tally()
         self.by_namespace: dict[str, Tally] = {}
         self.by_workload: dict[Workload, Tally] = {}
+        # Pods that cannot be judged, each with the field that has another shape.
+        self.unreadable: tuple[str, ...] = ()
         # Namespaces with pods whose labels are not known: they are taken to be selected.
         self.unknown_namespaces: set[str] = set()
 
@@ -103,30 +106,28 @@ class Audit:
         selected = self.is_selected(namespace)
         if selected is None:
             self.unknown_namespaces.add(namespace)
-        found = coverage.of_pod(pod, self._registered.entry, is_selected=selected is not False)
+        containers = profile.of_pod(pod)
+        found = coverage.of_pod(pod, self._registered.entry, is_selected=selected is not False, containers=containers)
         why = ""
         if found.verdict is Verdict.UNPROTECTED:
             why = Cause.NOT_KNOWN.value
             if self._registered.is_known:
                 why = exposure.cause(pod, self._registered.memory, self._registered.since)[0].value
-        containers = profile.of_pod(pod)
-        for tally in (
-            self.total,
-            self.by_namespace.setdefault(namespace, Tally()),
-            self.by_workload.setdefault(owner_of(pod), Tally()),
-        ):
+        has_localhost = any(one.profile.startswith(f"{profile.LOCALHOST}/") for one in containers)
+        has_privileged = any(one.source is Source.PRIVILEGED for one in containers)
+        is_unconfined = profile.pod_type(pod) == profile.UNCONFINED
+        has_unconfined = any(one.is_unconfined and one.source is Source.CONTAINER for one in containers)
+        for tally in (self.total, _in(self.by_namespace, namespace), _in(self.by_workload, owner_of(pod))):
             tally.pods += 1
             tally.verdicts[found.verdict] += 1
             if why:
                 tally.causes[why] += 1
             else:
                 tally.reasons[found.reason.value] += 1
-            tally.localhost += any(one.profile.startswith(f"{profile.LOCALHOST}/") for one in containers)
-            tally.with_privileged += any(one.source is Source.PRIVILEGED for one in containers)
-            tally.unconfined_pods += profile.pod_type(pod) == profile.UNCONFINED
-            tally.unconfined_containers += any(
-                one.is_unconfined and one.source is Source.CONTAINER for one in containers
-            )
+            tally.localhost += has_localhost
+            tally.with_privileged += has_privileged
+            tally.unconfined_pods += is_unconfined
+            tally.unconfined_containers += has_unconfined
 
     def restarts(self) -> tuple[tuple[str, tuple[Restart, ...]], ...]:
         """Return what to restart, by namespace: the shoots first, then the others, by name."""
@@ -136,6 +137,13 @@ class Audit:
                 groups.setdefault(workload.namespace, []).append(_restart(workload, tally.unprotected))
         ordered = sorted(groups, key=lambda name: (_SHOOT.fullmatch(name) is None, name))
         return tuple((name, tuple(sorted(groups[name], key=_urgency))) for name in ordered)
+
+
+def _in(tallies: dict[_K, Tally], key: _K) -> Tally:
+    """Return the tally of `key`, which begins empty."""
+    if (found := tallies.get(key)) is None:
+        found = tallies[key] = Tally()
+    return found
 
 
 def owner_of(pod: Manifest) -> Workload:
@@ -176,13 +184,16 @@ def _restart(workload: Workload, pods: int) -> Restart:
     return Restart(workload, pods, "", advice)
 
 
-def fails(total: Tally, fail_on: str) -> bool:
-    """Return whether `--fail-on` asks for exit code 1: unprotected, unconfined (which includes it), or never."""
+def fails(found: Audit, fail_on: str) -> bool:
+    """Return whether `--fail-on` asks for exit code 1: unprotected, unconfined (which includes it), or never.
+
+    A pod that cannot be judged may be either.
+    """
     match fail_on:
         case "unprotected":
-            return total.unprotected > 0
+            return bool(found.total.unprotected or found.unreadable)
         case "unconfined":
-            return total.unprotected > 0 or total.unconfined > 0
+            return bool(found.total.unprotected or found.total.unconfined or found.unreadable)
     return False
 
 

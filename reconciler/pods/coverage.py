@@ -4,13 +4,13 @@ A pod is protected where it names a profile that filters system calls, exempt wh
 unprotected where it should have the profile and has none. Why an unprotected pod has none is not decided here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from reconciler.pods import profile
-from reconciler.pods.profile import Source
+from reconciler.pods.profile import ContainerProfile, Source
 from reconciler.registration import selectors
 from reconciler.registration.identity import Manifest
 from reconciler.registration.subjects import APP_LABEL, STATIC_LABEL
@@ -55,9 +55,18 @@ class Coverage:
     reason: Reason
 
 
-def of_pod(pod: Manifest, entry: Manifest, *, is_selected: bool = True) -> Coverage:
-    """Return what `pod` is; `entry` is the webhook that should cover it, `is_selected` whether its namespace is."""
-    if (own := _of_fields(pod)) is not None:
+def of_pod(
+    pod: Manifest,
+    entry: Manifest,
+    *,
+    is_selected: bool = True,
+    containers: Iterable[ContainerProfile] | None = None,
+) -> Coverage:
+    """Return what `pod` is; `entry` is the webhook that should cover it, `is_selected` whether its namespace is.
+
+    `containers` are what `profile.of_pod` returned for it, if that was asked for before.
+    """
+    if (own := _of_fields(pod, profile.of_pod(pod) if containers is None else containers)) is not None:
         return own
     if (reason := _exemption(pod)) is not None:
         return Coverage(Verdict.EXEMPT, reason)
@@ -69,12 +78,12 @@ def of_pod(pod: Manifest, entry: Manifest, *, is_selected: bool = True) -> Cover
     return Coverage(Verdict.UNPROTECTED, Reason.NO_PROFILE)
 
 
-def _of_fields(pod: Manifest) -> Coverage | None:
+def _of_fields(pod: Manifest, containers: Iterable[ContainerProfile]) -> Coverage | None:
     """Return what the pod's own fields make it; None where they leave the profile of a container open."""
     kind = profile.pod_type(pod)
     if kind == profile.UNCONFINED:
         return Coverage(Verdict.EXEMPT, Reason.UNCONFINED_POD)
-    found = [one for one in profile.of_pod(pod) if one.source not in (Source.PRIVILEGED, Source.WINDOWS)]
+    found = [one for one in containers if one.source not in (Source.PRIVILEGED, Source.WINDOWS)]
     by_container = [one for one in found if one.source is Source.CONTAINER]
     if kind is None and (not by_container or len(by_container) < len(found)):
         return None

@@ -76,12 +76,24 @@ def of_pod(pod: Manifest, *, kubelet_default: bool | None = None) -> tuple[Conta
     """
     spec = pod.get("spec") or {}
     annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    # What a container gets that says nothing itself.
+    inherited = _said(spec, Source.POD) or (
+        (RUNTIME_DEFAULT, Source.KUBELET) if kubelet_default else (UNCONFINED, Source.NOTHING)
+    )
+    runs_windows = is_windows(pod)
     found = []
     for role, container in containers(spec):
         name = str(container.get("name", ""))
-        profile, source = _effective(container, spec, kubelet_default=bool(kubelet_default))
-        legacy = annotations.get(LEGACY_CONTAINER_ANNOTATION + name) or annotations.get(LEGACY_POD_ANNOTATION) or ""
-        found.append(ContainerProfile(name, role, profile, source, str(legacy)))
+        if runs_windows:
+            profile, source = NO_PROFILE, Source.WINDOWS
+        elif is_privileged(container):
+            profile, source = UNCONFINED, Source.PRIVILEGED
+        else:
+            profile, source = _said(container, Source.CONTAINER) or inherited
+        legacy = annotations and (
+            annotations.get(LEGACY_CONTAINER_ANNOTATION + name) or annotations.get(LEGACY_POD_ANNOTATION)
+        )
+        found.append(ContainerProfile(name, role, profile, source, str(legacy or "")))
     return tuple(found)
 
 
@@ -116,15 +128,10 @@ def is_privileged(container: Mapping[str, Any]) -> bool:
     return (container.get("securityContext") or {}).get("privileged") is True
 
 
-def _effective(container: Mapping[str, Any], spec: Mapping[str, Any], *, kubelet_default: bool) -> tuple[str, Source]:
-    if ((spec.get("os") or {}).get("name")) == "windows":
-        return NO_PROFILE, Source.WINDOWS
-    if is_privileged(container):
-        return UNCONFINED, Source.PRIVILEGED
-    for holder, source in ((container, Source.CONTAINER), (spec, Source.POD)):
-        if (profile := _context(holder)) and profile.get("type"):
-            return _shown(profile), source
-    return (RUNTIME_DEFAULT, Source.KUBELET) if kubelet_default else (UNCONFINED, Source.NOTHING)
+def _said(holder: Mapping[str, Any], source: Source) -> tuple[str, Source] | None:
+    """Return the profile that a container, or a pod's spec, names itself; None where it names none."""
+    profile = _context(holder)
+    return (_shown(profile), source) if profile.get("type") else None
 
 
 def _context(holder: Mapping[str, Any]) -> Mapping[str, Any]:

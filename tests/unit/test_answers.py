@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from contextlib import aclosing, contextmanager
@@ -14,6 +15,7 @@ import yaml
 from reconciler.backoff import Backoff
 from reconciler.cluster import PODS, SECRETS, Cluster, Selection, Target
 from reconciler.errors import ForbiddenError, UnavailableError
+from reconciler.pods import shape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -105,6 +107,40 @@ async def test_a_wait_that_is_no_number_is_none(tmp_path: Path, header: str, exp
             with pytest.raises(UnavailableError) as raised:
                 await cluster.get(SECRET)
     assert raised.value.retry_after_seconds == expected
+
+
+def listing(*names: str, following: str = "") -> bytes:
+    items = [{"metadata": {"name": name}} for name in names]
+    return json.dumps({"metadata": {"continue": following}, "items": items}).encode()
+
+
+async def paged(cluster: Cluster) -> list[str]:
+    return [
+        one["metadata"]["name"]
+        async for page in cluster.pages(Selection(PODS, "garden"), shape.page_of)
+        for one in page.pods
+    ]
+
+
+async def test_pages_are_read_to_the_last_one(tmp_path: Path) -> None:
+    with answering(tmp_path, listing("a", "b", following="1"), listing(following="2"), listing("c")) as kubeconfig:
+        async with Cluster(kubeconfig=kubeconfig) as cluster:
+            assert await paged(cluster) == ["a", "b", "c"]
+
+
+async def test_who_stops_at_a_page_leaves_no_request_behind(tmp_path: Path) -> None:
+    with answering(tmp_path, listing("a", following="1")) as kubeconfig:
+        async with Cluster(kubeconfig=kubeconfig) as cluster:
+            async with aclosing(cluster.pages(Selection(PODS), shape.page_of)) as pages:
+                assert (await anext(pages)).following == "1"
+            assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_page_that_fails_ends_the_list(tmp_path: Path) -> None:
+    with answering(tmp_path, listing("a", following="1"), b"<html>") as kubeconfig:
+        async with Cluster(kubeconfig=kubeconfig) as cluster:
+            with pytest.raises(UnavailableError, match="list pods in namespace garden: expected a list from"):
+                await paged(cluster)
 
 
 def with_metadata(**metadata: object) -> dict[str, Any]:
