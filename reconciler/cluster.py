@@ -38,6 +38,7 @@ from reconciler.kube import kubeconfig as kubeconfigs
 from reconciler.kube.failures import told
 from reconciler.kube.login import Login
 from reconciler.kube.proxies import SOCKS, proxy_for
+from reconciler.kube.server_clock import ServerClock
 from reconciler.registration.identity import FIELD_MANAGER, Manifest
 
 # The API server sends a bookmark about once a minute: a watch that is silent for longer than this is dead.
@@ -173,6 +174,7 @@ class Cluster:
         self._place = ""
         # To compress pages of pods costs the API server more than it saves, except on a long way.
         self._encoding = "gzip"
+        self.clock = ServerClock()
         self._connecting = asyncio.Lock()
         self._client: ApiClient | None = None
         # Asked before each write but those of a lease: who is not the leader any more raises there.
@@ -557,7 +559,9 @@ class Cluster:
                 raise
             # Another request found our credentials stale and closed this connection meanwhile.
             raise UnavailableError(f"{method} {target}: the connection was renewed meanwhile") from error
-        return cast("aiohttp.ClientResponse", answer.response)
+        response = cast("aiohttp.ClientResponse", answer.response)
+        self.clock.heard(response.headers.get("Date"))
+        return response
 
     async def _connected(self) -> ApiClient:
         async with self._connecting:

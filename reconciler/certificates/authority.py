@@ -56,25 +56,35 @@ class Certificate:
         return x509.load_der_x509_certificate(self.der).fingerprint(hashes.SHA256()).hex()[:16]
 
 
-def issue_authority(*, now: float, lifetime_seconds: float) -> Pair:
-    """Return a new certificate authority that may sign serving certificates and nothing below."""
+def issue_authority(*, now: float, lifetime_seconds: float, ahead_seconds: float = 0.0) -> Pair:
+    """Return a new certificate authority that may sign serving certificates and nothing below.
+
+    `ahead_seconds` is how far another clock that judges it is ahead of `now`: it is valid for both.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     # Two authorities of a rotation have two names: a client never tries the wrong one.
     name = _name(f"seccomp-reconciler-ca-{int(now)}")
-    builder = _builder(name, name, key.public_key(), now, now + lifetime_seconds)
+    begin, end = _life(now, lifetime_seconds, ahead_seconds)
+    builder = _builder(name, name, key.public_key(), begin, end)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(signs=True), critical=True)
     identity = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return _pair(builder.add_extension(identity, critical=False).sign(key, hashes.SHA256()), key)
 
 
-def issue_serving(authority: Pair, *, names: Sequence[str], now: float, lifetime_seconds: float) -> Pair:
-    """Return a serving certificate for these DNS names and addresses; it ends with the authority at the latest."""
+def issue_serving(
+    authority: Pair, *, names: Sequence[str], now: float, lifetime_seconds: float, ahead_seconds: float = 0.0
+) -> Pair:
+    """Return a serving certificate for these DNS names and addresses; it ends with the authority at the latest.
+
+    `ahead_seconds` is as for `issue_authority`.
+    """
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     issuer_key = _private(authority.key)
     key = ec.generate_private_key(ec.SECP256R1())
-    end = min(now + lifetime_seconds, issuer.not_valid_after_utc.timestamp())
-    builder = _builder(_name(names[0][:64]), issuer.subject, key.public_key(), now, end)
+    begin, end = _life(now, lifetime_seconds, ahead_seconds)
+    end = min(end, issuer.not_valid_after_utc.timestamp())
+    builder = _builder(_name(names[0][:64]), issuer.subject, key.public_key(), begin, end)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -147,6 +157,11 @@ def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
     if not isinstance(found, ec.EllipticCurvePrivateKey):
         raise ValueError("expected an elliptic-curve key")  # noqa: TRY004 - as for every other unreadable key
     return found
+
+
+def _life(now: float, lifetime_seconds: float, ahead_seconds: float) -> tuple[float, float]:
+    """Return begin and end of a life that either clock may judge."""
+    return now + min(ahead_seconds, 0.0), now + max(ahead_seconds, 0.0) + lifetime_seconds
 
 
 def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:

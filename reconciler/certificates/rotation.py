@@ -102,6 +102,8 @@ class Proved:
 class Facts:
     """The clock, the certificates in the caBundle that stands, and the last proof since it was last written.
 
+    `now` is the API server's time where this machine's clock differs; `ahead_seconds` is how far ours is ahead then.
+
     `registered_since` is when the registration was last written: an API server may not have seen it before.
     """
 
@@ -109,6 +111,7 @@ class Facts:
     registered: tuple[Certificate, ...] = ()
     proved: Proved | None = None
     registered_since: float = 0.0
+    ahead_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,13 @@ def advance(step: Step, standing: Standing, facts: Facts, policy: Policy) -> Sta
         if step.action is Action.ISSUE_LEAF:
             signer = Pair(held.signer, held.key)
             lifetime = policy.serving_lifetime_seconds
-            leaf = issue_serving(signer, names=policy.names, now=now, lifetime_seconds=lifetime)
+            leaf = issue_serving(
+                signer,
+                names=policy.names,
+                now=now,
+                lifetime_seconds=lifetime,
+                ahead_seconds=facts.ahead_seconds,
+            )
             serving = replace(serving, certificate=leaf.certificate, key=leaf.key)
         return replace(standing, serving=serving)
     if step.action is Action.RESTORE:
@@ -186,7 +195,8 @@ def _turned(action: Action, held: Authorities, facts: Facts, policy: Policy) -> 
 
 
 def _fresh(facts: Facts, policy: Policy) -> Pair:
-    return issue_authority(now=facts.now, lifetime_seconds=policy.authority_lifetime_seconds)
+    lifetime = policy.authority_lifetime_seconds
+    return issue_authority(now=facts.now, lifetime_seconds=lifetime, ahead_seconds=facts.ahead_seconds)
 
 
 def requested(standing: Standing) -> Standing:
@@ -249,7 +259,8 @@ def _turn_to_stable(held: Authorities, standing: Standing, facts: Facts, policy:
     leaf = next(iter(read(standing.serving.certificate)), None)
     if leaf is None or not _is_signed_by(leaf, held.signer) or facts.proved is None:
         return None
-    stored = leaf.not_before + BACKDATED_SECONDS
+    # A leaf that was issued by a clock that is behind begins sooner than it was stored.
+    stored = max(leaf.not_before + BACKDATED_SECONDS, held.since)
     in_use = facts.proved.fingerprint == leaf.fingerprint and facts.proved.began >= stored + policy.propagation_seconds
     if in_use and facts.now >= stored + policy.overlap:
         return Step(Action.RETIRE, "the new authority serves, proved, and the overlap is over")

@@ -82,7 +82,8 @@ async def _report(options: Options, settings: "ReconcilerConfiguration", own: "S
     async with options.cluster(settings) as cluster:
         standing = await trust.look(cluster, own)
         registration = await cluster.get(reconcile.target_of(settings.registration))
-    now, trusted = time.time(), trust.registered(registration)
+        now, words = cluster.clock.now(), cluster.clock.words
+    trusted = trust.registered(registration)
     facts = Facts(now, trusted, None, trust.registered_since(registration))
     step = next_step(standing, facts, trust.policy_of(own, settings.registration.backend))
     held, leaf = standing.authorities, next(iter(read(standing.serving.certificate)), None)
@@ -95,6 +96,7 @@ async def _report(options: Options, settings: "ReconcilerConfiguration", own: "S
     )
     return {
         "good": good,
+        "clock": words or None,
         "phase": None if held is None else held.phase.value,
         "authorities": [
             {"role": role, **_described(one), "registered": one.der in known}
@@ -112,6 +114,8 @@ def _described(one: "Certificate") -> dict[str, str]:
 
 def _lines(report: dict[str, Any]) -> list[str]:
     lines = [f"phase: {report['phase'] or 'nothing issued yet'}"]
+    if report["clock"]:
+        lines.append(f"clock: {report['clock']}")
     for one in report["authorities"]:
         registered = "registered" if one["registered"] else "not registered"
         lines.append(f"authority {one['fingerprint']} ({one['role']}): until {one['notAfter']}, {registered}")

@@ -151,7 +151,8 @@ def once(options: Options, *, timeout: float, dry_run: bool = False, adopt: bool
     async def one_pass(shot: "OneShot") -> "Pass":
         found = await shot.run()
         ownerless = (f"no ownerReference: {found.ownerless}",) if found.ownerless else ()
-        for warning in {*found.decision.warnings, *ownerless} - warned:
+        clock = (found.trust.clock,) if found.trust is not None and found.trust.clock else ()
+        for warning in {*found.decision.warnings, *ownerless, *clock} - warned:
             click.echo(f"warning: {warning}", err=True)
             warned.add(warning)
         return found

@@ -12,10 +12,11 @@ from enum import StrEnum
 
 from reconciler.cluster import Cluster, Target
 from reconciler.controller import pause, trust
-from reconciler.controller.leadership import lease_of, monotonic
+from reconciler.controller.leadership import lease_of
 from reconciler.controller.lease import Step, Terms, View, annotations_of
 from reconciler.controller.reconcile import foreign, reconcile, target_of
 from reconciler.errors import ConflictError
+from reconciler.kube.server_clock import monotonic
 from reconciler.registration import pausing
 from reconciler.registration.identity import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, Manifest, is_ours
 from reconciler.registration.pausing import Mode, Pause

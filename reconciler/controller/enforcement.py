@@ -51,6 +51,7 @@ class Enforcement:
         self._comes_through = False  # since the last proof pods came through though it stands at Fail: nobody is called
         self._wall = wall
         self._monotonic = monotonic
+        self.certificates_now = wall  # the time that certificates are judged by
         self.knowledge = Knowledge(monotonic())
 
     def begin(self, memory: Memory | None = None) -> None:
@@ -126,13 +127,13 @@ class Enforcement:
 
     def circumstances(self, observed: Manifest | None) -> Circumstances:
         """Return what else counts now."""
-        impossible, now = "", self._wall()
+        impossible, now, certified = "", self._wall(), self.certificates_now()
         registered = trust.registered(observed)
         if self.ready_endpoints == 0:
             impossible = "no endpoint of the Service is ready"
-        elif registered and all(certificate.not_after <= now for certificate in registered):
+        elif registered and all(certificate.not_after <= certified for certificate in registered):
             impossible = "every authority in the caBundle is expired"
-        elif self.serving_expires <= now:
+        elif self.serving_expires <= certified:
             impossible = f"the serving certificate expired at {utc(self.serving_expires)}"
         pause = self.pause
         paused = str(pause) if pause is not None and pause.until > now else ""

@@ -33,9 +33,9 @@ class Issuer:
         Raises as `trust.ensure` does, and wants to be asked again after `retry_seconds` then.
         """
         self._due = time.time() + retry_seconds
-        facts = Facts(time.time(), trust.registered(observed), proved, trust.registered_since(observed))
+        facts = Facts(self._cluster.clock.now(), trust.registered(observed), proved, trust.registered_since(observed))
         found = await trust.ensure(self._cluster, self._setting, self._policy, facts)
-        self.phase, self._due = found.phase, found.due
+        self.phase, self._due = found.phase, found.due + self._cluster.clock.ahead_seconds
         return found
 
     async def run(self, due: Callable[[], None]) -> NoReturn:

@@ -8,7 +8,6 @@ import asyncio
 import os
 import random
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ from reconciler.errors import (
     RejectedError,
     UnavailableError,
 )
+from reconciler.kube.server_clock import monotonic
 from reconciler.registration.identity import MANAGED_BY, MANAGED_BY_LABEL, Manifest
 from reconciler.settings import LeaderElection
 
@@ -39,13 +39,6 @@ _LEAST_REST_SECONDS: Final = 0.01
 _RELEASE_SECONDS: Final = 1.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-
-def monotonic() -> float:
-    """Return monotonic seconds in which a suspended machine's sleep counts, where there is such a clock."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 def new_identity() -> str:

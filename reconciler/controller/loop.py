@@ -61,6 +61,7 @@ class Loop:
         self.known = known
         self._reading = Reading(settings, cluster, report, known)
         self._enforcement = Enforcement(settings)
+        self._enforcement.certificates_now = cluster.clock.now
         self._prover = Prover(settings, cluster, self._enforcement, way=self._way, saw=self._saw_proof)
         self._keeper = Keeper(settings, cluster, self._enforcement, prove=self._prove, lint=self._lint)
         election = settings.leader_election

@@ -67,6 +67,7 @@ class OneShot:
     def __post_init__(self) -> None:
         """Begin to know."""
         self.enforcement = Enforcement(self.settings)
+        self.enforcement.certificates_now = self.cluster.clock.now
         self._keeper = Keeper(self.settings, self.cluster, self.enforcement, prove=self._prove, lint=self._lint)
 
     async def run(self, rotation: Rotation | None = None) -> Pass:
@@ -133,7 +134,9 @@ class OneShot:
         if own is None:
             return await inputs.read_ca_bundle(inputs.ca_source(registration.ca, self.cluster))
         policy = trust.policy_of(own, registration.backend, overlap_seconds=wish.overlap_seconds)
-        facts = Facts(time.time(), trust.registered(observed), wish.proved, trust.registered_since(observed))
+        facts = Facts(
+            self.cluster.clock.now(), trust.registered(observed), wish.proved, trust.registered_since(observed)
+        )
         self._trust = await trust.ensure(self.cluster, own, policy, facts, rotate=wish.begin, dry_run=self.dry_run)
         self.enforcement.serves(self._trust.standing.serving.certificate)
         return self._trust.bundle

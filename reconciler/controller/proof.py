@@ -58,7 +58,7 @@ class Skip(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One proof: its verdict, the words of the API server, and when it began (seconds since the epoch).
+    """One proof: its verdict, the words of the API server, and when it began (seconds, by the cluster's clock).
 
     `fingerprint` names the certificate of our server that answered; it is empty where another one did.
     """
@@ -88,7 +88,7 @@ class Way:
 async def prove(cluster: Cluster, registration: Registration, settings: ProofSettings, way: Way | None = None) -> Proof:
     """Return what the path through the API server does now; ForbiddenError where we may not create the canary."""
     way = way or Way()
-    began, started = time.time(), time.monotonic()
+    began, started = cluster.clock.now(), time.monotonic()
     nonce = secrets.token_hex(16)
     patience = longest_seconds(registration)
     try:

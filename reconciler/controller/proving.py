@@ -1,7 +1,6 @@
 """Proofs for ever: after each change, periodically, and sooner while the path is not proved; its changes are logged."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -44,7 +43,7 @@ class Prover:
 
     def written(self) -> None:
         """Note that the registration was written: older proofs say nothing about it, and a new one is due."""
-        self._written = time.time()
+        self._written = self._cluster.clock.now()
         self._due.set()
 
     def hurry(self) -> None:
@@ -75,7 +74,7 @@ class Prover:
         try:
             found = await prove(self._cluster, self._settings.registration, self._settings.proof, way)
         except ReconcilerError as error:
-            found = Proof(Verdict.INCONCLUSIVE, str(error), began=time.time())
+            found = Proof(Verdict.INCONCLUSIVE, str(error), began=self._cluster.clock.now())
         self._report(found)
         self.last = found
         self._enforcement.saw(found)

@@ -69,6 +69,7 @@ class Report:
         self._memory: Memory | None = None
         self._pause: Pause | None = None
         self._refused = ""
+        self._clock_differs = False
         self._failure = ""
         self._survey: Survey | None = None
         self._is_leading = False
@@ -118,7 +119,13 @@ class Report:
         self._announce(Reason.INVALID_CONFIGURATION, f"{what.value}: {error}; kept: {kept}", warning=True)
 
     def issued(self, found: Trust) -> None:
-        """Say which steps were taken with our own certificates."""
+        """Say which steps were taken with our own certificates, and whether our clock is the API server's."""
+        if bool(found.clock) != self._clock_differs:
+            self._clock_differs = bool(found.clock)
+            if found.clock:
+                log.warning("clock.differed", difference=found.clock)
+            else:
+                log.info("clock.agreed")
         for step in found.steps:
             log.info("certificates.advanced", action=step.action.value, reason=step.reason, phase=found.phase.value)
             self._announce(Reason.ROTATED, f"{step.action.value}: {step.reason}")

@@ -49,6 +49,9 @@ class _Current:
             yield self.cluster.trouble
         yield from report.not_well()
 
+    def clock_ahead_seconds(self) -> float:
+        return 0.0 if self.cluster is None else self.cluster.clock.ahead_seconds
+
     def queue_age_seconds(self) -> float:
         return 0.0 if self.loop is None else self.loop.queue_age_seconds
 
@@ -58,6 +61,7 @@ async def run(source: Source, options: Options) -> NoReturn:
     current = _Current()
     metrics = Metrics()
     metrics.queue_age.set_function(current.queue_age_seconds)
+    metrics.clock_ahead.set_function(current.clock_ahead_seconds)
     report = Report(metrics)
     async with Health(
         options.bind_address,

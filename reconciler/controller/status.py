@@ -145,22 +145,23 @@ async def _kubelets(settings: ReconcilerConfiguration, troubles: dict[str, str])
 async def _certificates(
     cluster: Cluster, settings: ReconcilerConfiguration, observed: Manifest | None
 ) -> tuple[bool, str]:
-    registration, now = settings.registration, time.time()
+    registration, now = settings.registration, cluster.clock.now()
     trusted = [one for one in trust.registered(observed) if one.is_valid_at(now)]
     until = (
         f"authority until {utc(max(one.not_after for one in trusted))}" if trusted else "no valid authority registered"
     )
     own = registration.ca.self_signed
+    clock = f"; {cluster.clock.words}" if cluster.clock.words else ""
     if own is None:
-        return bool(trusted), until
+        return bool(trusted), until + clock
     standing = await trust.look(cluster, own)
     leaf = next(iter(read(standing.serving.certificate)), None)
     if leaf is None:
-        return False, f"no serving certificate; {until}"
+        return False, f"no serving certificate; {until}{clock}"
     facts = Facts(now, trust.registered(observed), None, trust.registered_since(observed))
     step = next_step(standing, facts, trust.policy_of(own, registration.backend))
     is_good = leaf.is_valid_at(now) and any(signed(leaf, one) for one in trusted)
-    return is_good, f"serving until {utc(leaf.not_after)}, {until}, next: {step.action.value} ({step.reason})"
+    return is_good, f"serving until {utc(leaf.not_after)}, {until}, next: {step.action.value} ({step.reason}){clock}"
 
 
 def judge(seen: Seen, settings: ReconcilerConfiguration) -> Status:

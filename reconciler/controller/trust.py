@@ -5,7 +5,7 @@ Each step is one write, bound to what it was planned on: of two writers one is r
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,13 +24,17 @@ _MOST_STEPS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What is to be trusted now (PEM), where the rotation stands, what was done, and when to look again."""
+    """What is to be trusted now (PEM), where the rotation stands, what was done, and when to look again.
+
+    Times are those of the cluster's clock.
+    """
 
     bundle: bytes
     phase: Phase
     steps: tuple[Step, ...]
     due: float
     standing: Standing
+    clock: str = ""  # how our clock differs from the API server's, in words; empty where it does not
 
 
 def targets(setting: SelfSigned) -> tuple[Target, Target]:
@@ -99,12 +103,14 @@ async def ensure(
     rotate: bool = False,
     dry_run: bool = False,
 ) -> Trust:
-    """Take every step that is due; with `rotate` begin a rotation where none is under way.
+    """Take every step that is due by the cluster's clock; with `rotate` begin a rotation where none is under way.
 
     Raises ForeignObjectError where a Secret of that name is not ours, ConflictError where another writer was faster.
     """
     authority, serving = targets(setting)
     at_authority, at_serving = await _ours(cluster, authority), await _ours(cluster, serving)
+    # Only now the clock: these answers told of the API server's.
+    facts = replace(facts, now=cluster.clock.now(), ahead_seconds=cluster.clock.ahead_seconds)
     standing = Standing(store.authorities_of(at_authority), store.serving_of(at_serving))
     if rotate and standing.authorities is not None and standing.authorities.phase is Phase.STABLE:
         standing = rotation.requested(standing)
@@ -112,7 +118,7 @@ async def ensure(
     for _ in range(_MOST_STEPS):
         step = rotation.next_step(standing, facts, policy)
         if step.action is Action.NONE:
-            return _trust(standing, facts, steps, step.due)
+            return replace(_trust(standing, facts, steps, step.due), clock=cluster.clock.words)
         after = rotation.advance(step, standing, facts, policy)
         if after.authorities != standing.authorities and after.authorities is not None:
             manifest = store.authority_secret(authority.name, setting.namespace, after.authorities)

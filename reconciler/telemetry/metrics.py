@@ -197,6 +197,12 @@ class Metrics:
         )
 
     def _certificates(self) -> None:
+        # `run` gives the function, as for queue_age.
+        self.clock_ahead = self._gauge(
+            "clock_ahead_seconds",
+            "Seconds by which this machine's clock is ahead of the API server's, negative: behind; 0 within five "
+            "minutes, or where unknown.",
+        )
         start = self._gauge(
             "certificate_not_before_timestamp_seconds",
             "When the certificate's validity began; NaN until known.",

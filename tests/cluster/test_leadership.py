@@ -17,8 +17,9 @@ from reconciler.backoff import Backoff
 from reconciler.cluster import MUTATING_WEBHOOK_CONFIGURATIONS, Cluster, Target
 from reconciler.controller import alone
 from reconciler.controller.alone import Alone, read_annotations
-from reconciler.controller.leadership import Leadership, monotonic, new_identity
+from reconciler.controller.leadership import Leadership, new_identity
 from reconciler.errors import ForbiddenError, NotLeadingError, UnavailableError
+from reconciler.kube.server_clock import monotonic
 from reconciler.settings import LeaderElection
 from tests.faults import Fault, FaultProxy, Match
 
