@@ -251,7 +251,7 @@ def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[M
         file.seek(0)
         for one in manifests.parse(file.read(manifests.MAX_BYTES + 1), origin=origin):
             if one["kind"] in kinds:
-                yield one
+                yield _looked_at(one, origin)
         return
     # The API server names no kind in the items of a PodList.
     within = listed.kind.removesuffix("List")
@@ -268,7 +268,21 @@ def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[M
             raise InvalidConfigurationError(f"{place}: not readable as JSON: {error}") from error
         one["kind"] = one.get("kind") or within
         manifests.check(one, place)
-        yield one
+        yield _looked_at(one, place)
+
+
+def _looked_at(one: "Manifest", place: str) -> "Manifest":
+    """Return a pod as it is judged, any other object as it is."""
+    from reconciler.pods import shape  # noqa: PLC0415 - heavy, and not every command needs it
+
+    if one["kind"] != "Pod":
+        return one
+    # A manifest may leave the name to the API server.
+    metadata = {**one["metadata"], "name": one["metadata"].get("name") or one["metadata"].get("generateName") or ""}
+    try:
+        return shape.pod_of({**one, "metadata": metadata})
+    except ValueError as error:
+        raise InvalidConfigurationError(f"{place}: pod {metadata['name']!r}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from reconciler.cli.explanation import API_VERSION, table
 from reconciler.pods.audit import Audit, Tally
 from reconciler.pods.coverage import Verdict
 from reconciler.pods.exposure import CAUSES, Cause, Registered
+from reconciler.pods.origin import ORIGINS, Origin
 from reconciler.timestamps import seconds, utc
 
 _COLUMNS = (
@@ -23,6 +24,9 @@ _COLUMNS = (
     "privileged",
     "unconfinedPods",
     "unconfinedContainers",
+    "protectedAtAdmission",
+    "protectedByOwnSpec",
+    "protectedByUnknown",
 )
 _HTML_COLUMNS = (
     ("pods", "Pods"),
@@ -33,6 +37,9 @@ _HTML_COLUMNS = (
     ("privileged", "Privileged"),
     ("unconfinedPods", "Unconfined pod"),
     ("unconfinedContainers", "Unconfined container"),
+    ("protectedAtAdmission", "Protected at admission"),
+    ("protectedByOwnSpec", "Protected by own spec"),
+    ("protectedByUnknown", "Protected, not known by which"),
 )
 
 
@@ -58,6 +65,9 @@ def _counts(tally: Tally) -> dict[str, int]:
         "privileged": tally.with_privileged,
         "unconfinedPods": tally.unconfined_pods,
         "unconfinedContainers": tally.unconfined_containers,
+        "protectedAtAdmission": tally.origins[Origin.ADMISSION],
+        "protectedByOwnSpec": tally.origins[Origin.OWN_SPEC],
+        "protectedByUnknown": tally.origins[Origin.UNKNOWN],
     }
 
 
@@ -175,6 +185,9 @@ def _lines(found: Audit) -> list[str]:
     verdicts = f"{total.verdicts[Verdict.PROTECTED]} are protected, {total.verdicts[Verdict.EXEMPT]} exempt"
     where = f"in {affected} of {len(found.by_namespace)} namespaces"
     lines = [f"{total.unprotected} of {total.pods} pods are unprotected, {where}; {verdicts}."]
+    if total.origins:
+        lines += ["", "protected:"]
+        lines += [f"  {count:>6}  {ORIGINS[one]}" for one, count in total.origins.most_common()]
     if total.causes:
         lines += ["", "unprotected:"]
         lines += [f"  {count:>6}  {CAUSES[Cause(cause)]}" for cause, count in total.causes.most_common()]

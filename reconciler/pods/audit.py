@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from reconciler.pods import coverage, exposure, profile
+from reconciler.pods import coverage, exposure, origin, profile
 from reconciler.pods.coverage import Verdict
 from reconciler.pods.exposure import Cause, Registered
 from reconciler.pods.matching import match
+from reconciler.pods.origin import Origin
 from reconciler.pods.profile import Source
 from reconciler.registration import memory, twin
 from reconciler.registration.desired import render
@@ -50,6 +51,8 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     # Of unprotected pods.
     causes: Counter[str] = field(default_factory=Counter)
+    # Of protected pods.
+    origins: Counter[Origin] = field(default_factory=Counter)
     localhost: int = 0
     with_privileged: int = 0
     unconfined_pods: int = 0
@@ -113,6 +116,7 @@ class Audit:
             why = Cause.NOT_KNOWN.value
             if self._registered.is_known:
                 why = exposure.cause(pod, self._registered.memory, self._registered.since)[0].value
+        set_by = origin.of_pod(pod) if found.verdict is Verdict.PROTECTED else None
         has_localhost = any(one.profile.startswith(f"{profile.LOCALHOST}/") for one in containers)
         has_privileged = any(one.source is Source.PRIVILEGED for one in containers)
         is_unconfined = profile.pod_type(pod) == profile.UNCONFINED
@@ -124,6 +128,8 @@ class Audit:
                 tally.causes[why] += 1
             else:
                 tally.reasons[found.reason.value] += 1
+            if set_by is not None:
+                tally.origins[set_by] += 1
             tally.localhost += has_localhost
             tally.with_privileged += has_privileged
             tally.unconfined_pods += is_unconfined

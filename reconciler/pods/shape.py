@@ -24,6 +24,16 @@ class _Owner(TypedDict, total=False):
     controller: bool | None
 
 
+# What `origin` looks at.
+_Context = TypedDict("_Context", {"f:seccompProfile": dict[str, Any] | None}, total=False)
+_ManagedSpec = TypedDict("_ManagedSpec", {"f:securityContext": _Context | None}, total=False)
+_Fields = TypedDict("_Fields", {"f:spec": _ManagedSpec | None}, total=False)
+
+
+class _Managed(TypedDict, total=False):
+    fieldsV1: _Fields | None
+
+
 class _Metadata(TypedDict, total=False):
     name: Required[str]
     namespace: str | None
@@ -31,6 +41,8 @@ class _Metadata(TypedDict, total=False):
     annotations: dict[str, str] | None
     creationTimestamp: str | None
     ownerReferences: list[_Owner] | None
+    # As they are: a user can send almost anything here, and it must not hide the pod.
+    managedFields: msgspec.Raw
 
 
 class _Profile(TypedDict, total=False):
@@ -76,6 +88,7 @@ class _List(TypedDict, total=False):
 
 # Pods that a sentence names.
 _NAMED: Final = 3
+_MANAGED: Final = msgspec.json.Decoder(list[_Managed])
 _LIST: Final = msgspec.json.Decoder(_List)
 
 
@@ -97,7 +110,11 @@ def page_of(text: bytes) -> Page:
         found: Mapping[str, Any] = _LIST.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _page_by_pod(bounded_json.loads(text))
-    return Page(found.get("items") or [], (), found["metadata"].get("continue") or "")
+    pods = found.get("items") or []
+    for pod in pods:
+        if (raw := pod["metadata"].get("managedFields")) is not None:
+            pod["metadata"]["managedFields"] = _managed(raw)
+    return Page(pods, (), found["metadata"].get("continue") or "")
 
 
 def _page_by_pod(page: object) -> Page:
@@ -118,12 +135,28 @@ def _page_by_pod(page: object) -> Page:
 
 def pod_of(value: object) -> Manifest:
     """Return the fields that are looked at of a decoded pod; ValueError says which field has another shape."""
+    managed = None
+    if isinstance(value, dict) and isinstance(metadata := value.get("metadata"), dict):
+        managed = metadata.get("managedFields")
+        value = {**value, "metadata": {key: metadata[key] for key in metadata if key != "managedFields"}}
     found: Manifest = msgspec.convert(value, _Pod)
+    if managed is not None:
+        found["metadata"]["managedFields"] = _managed(managed)
     try:
         msgspec.json.encode(found)
     except UnicodeEncodeError as error:
         raise ValueError("half of a surrogate pair, which is no character") from error
     return found
+
+
+def _managed(value: object) -> list[_Managed]:
+    """Return of managedFields what is looked at; nothing where they have another shape."""
+    try:
+        if isinstance(value, msgspec.Raw):
+            return _MANAGED.decode(value)
+        return msgspec.convert(value, list[_Managed])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return []
 
 
 def unreadable(found: Sequence[str]) -> str:

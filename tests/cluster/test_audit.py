@@ -39,6 +39,9 @@ def test_an_old_pod_is_unprotected_and_a_new_one_protected(path: Answered) -> No
     create(path, SHOOT, "old", ownerReferences=[owner])
     path.registered()
     create(path, SHOOT, "new")
+    typed = pod("typed")
+    typed["spec"]["securityContext"] = {"seccompProfile": {"type": "RuntimeDefault"}}
+    path.field.other.request("POST", f"/api/v1/namespaces/{SHOOT}/pods", typed)
     create(path, SHOOT, "skipped", labels={SKIP: ""})
     create(path, "audit-plain", "elsewhere")
     done = path.command("audit", "--output", "json", "--fail-on", "unprotected", "-n", SHOOT, "-n", "audit-plain")
@@ -46,10 +49,11 @@ def test_an_old_pod_is_unprotected_and_a_new_one_protected(path: Answered) -> No
     assert done.stderr == ""
     found = json.loads(done.stdout)
     assert {one["namespace"]: one["reasons"] for one in found["namespaces"]} == {
-        SHOOT: {"pod-field": 1, "skip-label": 1},
+        SHOOT: {"pod-field": 2, "skip-label": 1},
         "audit-plain": {"namespace-not-selected": 1},
     }
     assert found["summary"]["unprotected"] == 1
+    assert (found["summary"]["protectedAtAdmission"], found["summary"]["protectedByOwnSpec"]) == (1, 1)
     assert found["restarts"][0]["workloads"][0]["command"] == (
         f"kubectl --namespace {SHOOT} rollout restart statefulset/etcd-main"
     )
