@@ -38,7 +38,7 @@ BENCHMARKS: dict[str, tuple[Callable[..., Sheet], str]] = {
     "requests": (requests_per_hour, "requests in steady state, over 60 s (quick 15 s)"),
     "memory": (resident_memory, "resident memory through 10 000 drift events (quick 500)"),
     "oneshot": (one_shot, "`reconcile` on an unchanged state beside `kubectl apply --server-side`"),
-    "commands": (without_cluster, "`check-config` and `render` beside an empty interpreter"),
+    "commands": (without_cluster, "`check-config` and `render` beside importing their libraries"),
     "admission": (throughput, "reviews a second on one core, in three sizes, beside a controller-runtime server"),
     "create": (creation, "what creating a pod costs: without a webhook, with ours, with the peer"),
     "audit": (audit, "`audit` of 10 000 pods in 200 namespaces (quick 1 000 in 20), beside a raw paginated list"),

@@ -26,10 +26,8 @@ _SUBDOMAIN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
 
 
 def _checked(pattern: str, longest: int, allowed: str) -> AfterValidator:
-    compiled = re.compile(pattern)
-
     def check(value: str) -> str:
-        if len(value) > longest or not compiled.fullmatch(value):
+        if len(value) > longest or not re.fullmatch(pattern, value):
             raise ValueError(f"{value!r} is not allowed: expected {allowed}")
         return value
 
