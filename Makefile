@@ -22,8 +22,11 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, found " + sys.version)'
-	$(PYTHON) -m venv $(VENV)
+	@set -e; python=$$(for one in $(PYTHON) $$HOME/.pyenv/versions/*/bin/$(PYTHON); do \
+	  if $$one -c '' 2>/dev/null; then echo $$one; break; fi; done); \
+	if [ -z "$$python" ]; then echo "no $(PYTHON) that runs was found in PATH or in ~/.pyenv/versions" >&2; exit 1; fi; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, found " + sys.version)'; \
+	$$python -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
