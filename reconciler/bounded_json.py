@@ -11,6 +11,7 @@ Only managedFields can be that deep in the objects that we read, so what is cut 
 
 import json
 import re
+from mmap import mmap
 from typing import Any, Final
 
 # The managedFields of real objects nest about 20 levels.
@@ -25,7 +26,7 @@ _OPENS: Final = (b"[", b"{")
 def loads(text: bytes, *, depth: int = DEEPEST) -> Any:  # noqa: ANN401 - whatever JSON came
     """Return what the JSON `text` says, with null for each list and object below `depth`; ValueError if it is none."""
     if text.count(b"{") + text.count(b"[") > depth:
-        text = _cut(text, depth)
+        text = cut(text, depth)
     try:
         return json.loads(text)
     except RecursionError as error:  # brackets that do not close
@@ -43,7 +44,8 @@ def loads_quickly(text: bytes) -> Any:  # noqa: ANN401 - likewise
         return loads(text)
 
 
-def _cut(text: bytes, depth: int) -> bytes:
+def cut(text: bytes | mmap, depth: int = DEEPEST) -> bytes:
+    """Return the JSON `text` with null for each list and object below `depth`."""
     level, kept, start = 0, 0, 0
     parts: list[bytes] = []
     for match in _BRACKET.finditer(text):
@@ -56,4 +58,4 @@ def _cut(text: bytes, depth: int) -> bytes:
             if level == depth:
                 parts += (text[kept:start], b"null")
                 kept = match.end()
-    return b"".join((*parts, text[kept:])) if parts else text
+    return b"".join((*parts, text[kept:])) if parts else text[:]

@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli.options import EXIT_CODES
 from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.printable import printable
 
 # Each command: its name, its module in this package, and the function there.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -102,7 +103,8 @@ def main() -> NoReturn:
         error.show()
         code = ExitCode.USAGE
     except ReconcilerError as error:
-        click.echo(f"error: {error}", err=True)
+        # It may quote names of others.
+        click.echo("\n".join(printable(line) for line in f"error: {error}".split("\n")), err=True)
         code = error.exit_code
     except Exception:  # noqa: BLE001 - a defect must not end with 1, which means a difference to callers of diff
         from traceback import print_exc  # noqa: PLC0415 - only a defect needs it

@@ -16,6 +16,7 @@ import click
 from reconciler.cli import audit_shoot
 from reconciler.cli.options import EXIT_CODES, Options, cluster_options_of_pods, files_option, path_option
 from reconciler.errors import ConfigurationNotFoundError, ExitCode, InvalidConfigurationError
+from reconciler.printable import printable
 
 if TYPE_CHECKING:
     from reconciler.cli.policy_reports import Kind
@@ -119,7 +120,7 @@ def audit(
     if found.unreadable:
         notes.append(unreadable(found.unreadable))
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {printable(note)}", err=True)
     if output in (Kind.REPORT, Kind.POLICY_REPORT):
         click.echo(policy_reports.as_list(found, kind or Kind(output), now=time.time()), nl=False)
     else:
@@ -231,6 +232,7 @@ def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[M
     """Yield the objects of `kinds`: of a JSON list one by one, never decoded as a whole; else as `lint` reads them."""
     import msgspec  # noqa: PLC0415 - not every command needs it
 
+    from reconciler import bounded_json  # noqa: PLC0415 - likewise
     from reconciler.registration import manifests  # noqa: PLC0415 - heavy, and not every command needs it
 
     class Kinded(msgspec.Struct):
@@ -246,7 +248,10 @@ def _objects(file: BinaryIO, origin: str, kinds: tuple[str, ...]) -> "Iterator[M
     # Not closed by hand: an item that is still referred to keeps it open.
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        listed = msgspec.json.decode(content, type=Listed)
+        try:
+            listed = msgspec.json.decode(content, type=Listed)
+        except RecursionError:  # managedFields, nested by a user
+            listed = msgspec.json.decode(bounded_json.cut(content), type=Listed)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         file.seek(0)
         for one in manifests.parse(file.read(manifests.MAX_BYTES + 1), origin=origin):

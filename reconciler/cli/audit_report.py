@@ -13,6 +13,7 @@ from reconciler.pods.audit import Audit, Tally
 from reconciler.pods.coverage import Verdict
 from reconciler.pods.exposure import CAUSES, Cause, Registered
 from reconciler.pods.origin import ORIGINS, Origin
+from reconciler.printable import printable
 from reconciler.timestamps import seconds, utc
 
 _COLUMNS = (
@@ -122,7 +123,12 @@ def as_html(report: Mapping[str, Any], *, created: str) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only html needs it
 
     environment = Environment(
-        loader=PackageLoader("reconciler.cli"), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+        loader=PackageLoader("reconciler.cli"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=False,
+        # What macros return is markup already.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     labels = {cause.value: words for cause, words in CAUSES.items()}
     summary = report["summary"]
@@ -175,8 +181,13 @@ def _csv(found: Audit) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("namespace", "kind", "name", *_COLUMNS))
     for one, tally in sorted(found.by_workload.items()):
-        writer.writerow((one.namespace, one.kind, one.name, *_counts(tally).values()))
+        writer.writerow((*map(_cell, (one.namespace, one.kind, one.name)), *_counts(tally).values()))
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Return `text` as a cell that no spreadsheet takes for a formula. Source: OWASP, CSV Injection."""
+    return f"'{printable(text)}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable(text)
 
 
 def _lines(found: Audit) -> list[str]:
@@ -208,6 +219,7 @@ def _lines(found: Audit) -> list[str]:
     if groups := found.restarts():
         lines += ["", "what to restart:"]
     for namespace, restarts in groups:
-        lines.append(f"# {namespace}")
-        lines += [one.command or f"# {one.workload} ({one.pods} pods): {one.advice}" for one in restarts]
+        lines.append(printable(f"# {namespace}"))
+        commands = (one.command or f"# {one.workload} ({one.pods} pods): {one.advice}" for one in restarts)
+        lines += [printable(one) for one in commands]
     return lines

@@ -6,6 +6,7 @@ import click
 
 from reconciler.pods.explain import Explanation, Result, Step
 from reconciler.pods.matching import Match, Term
+from reconciler.printable import printable
 
 API_VERSION = "seccomp-reconciler.gardener.cloud/v1alpha1"
 _COLOURS = {Result.PROTECTED: "green", Result.EXEMPT: "green", Result.UNKNOWN: "yellow"}
@@ -14,7 +15,7 @@ _ANSWERS = {True: "yes", False: "no", None: "unknown"}
 
 def lines(found: Explanation) -> list[str]:
     """Return the sentence, the containers, each entry with its terms, and notes."""
-    shown = [click.style(found.sentence, fg=_COLOURS.get(found.result, "red"))]
+    shown = [click.style(printable(found.sentence), fg=_COLOURS.get(found.result, "red"))]
     rows = [("CONTAINER", "ROLE", "PROFILE", "FROM")]
     rows += [(one.name, one.role.value, one.profile, one.source.value) for one in found.containers]
     shown += ["", *table(rows)]
@@ -23,11 +24,11 @@ def lines(found: Explanation) -> list[str]:
     for step in found.steps:
         entry = step.entry
         policy = entry.webhook.get("failurePolicy", "Fail")
-        shown += ["", f"{entry} ({entry.owner.value}, failurePolicy {policy}): {_outcome(step)}"]
+        shown += ["", printable(f"{entry} ({entry.owner.value}, failurePolicy {policy}): {_outcome(step)}")]
         terms = [("MATCHES", "PART", "TERM")]
         terms += [(_ANSWERS[term.holds], term.part, term.text) for term in step.match.terms]
         shown += [f"  {line}" for line in table(terms)]
-    shown += [f"note: {note}" for note in found.notes]
+    shown += [f"note: {printable(note)}" for note in found.notes]
     return shown
 
 
@@ -38,7 +39,8 @@ def _outcome(step: Step) -> str:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the rows as lines with aligned columns."""
+    """Return the rows as lines with aligned columns; what is not shown is escaped."""
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

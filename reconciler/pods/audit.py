@@ -4,6 +4,7 @@ Pods are added one by one and not kept: what grows is the number of namespaces a
 """
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -179,7 +180,9 @@ def _urgency(restart: Restart) -> tuple[int, str, str]:
 
 def _restart(workload: Workload, pods: int) -> Restart:
     if workload.kind in _ROLLED:
-        return Restart(workload, pods, f"kubectl --namespace {workload.namespace} rollout restart {workload}")
+        # Names of a file may be anything, and the command is there to be run.
+        namespace, name = shlex.quote(workload.namespace), shlex.quote(str(workload))
+        return Restart(workload, pods, f"kubectl --namespace {namespace} rollout restart {name}")
     match workload.kind:
         case "Job":
             advice = "its next run gets the profile"

@@ -4,6 +4,7 @@ Whatever kind is of no interest here is passed over, so that the whole output of
 """
 
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -12,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from reconciler import bounded_json
 from reconciler.errors import InvalidConfigurationError
 from reconciler.registration.identity import Manifest
 from reconciler.registration.subjects import WORKLOADS, Subject, completed, expected, recognised
@@ -19,6 +21,11 @@ from reconciler.settings import DeploymentReference, LabelSelector, ReconcilerCo
 
 # A large chart has one MiB, a list of a few thousand pods has the rest.
 MAX_BYTES: Final = 64 * 1024 * 1024
+# libyaml reads any depth, but PyYAML calls itself for each level and ends the process at about 50,000.
+_MOST_LEVELS: Final = 1_000
+# Without one of these YAML cannot nest so deeply: a thousand brackets, or a line that begins with as many indicators.
+_INDICATORS: Final = re.compile(rb"[-?: \t]{%d}" % _MOST_LEVELS)
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _REGISTRATION: Final = "MutatingWebhookConfiguration"
 
 
@@ -156,8 +163,12 @@ def parse(content: bytes, *, origin: str) -> tuple[Manifest, ...]:
     InvalidConfigurationError names `origin`, the document and the field.
     """
     found = []
+    # JSON may hold half of a surrogate pair, YAML may not.
+    is_suspect = _SURROGATE.search(content) is not None
     for place, one in _objects(documents(content, origin), origin):
         check(one, place)
+        if is_suspect and not _is_text(one):
+            raise InvalidConfigurationError(f"{place}: expected text, got half of a surrogate pair, such as \\ud800")
         found.append(one)
     return tuple(found)
 
@@ -174,6 +185,25 @@ def check(one: Manifest, place: str) -> None:
         raise InvalidConfigurationError(f"{place}: {path}: {message}, got {reprlib.repr(first['input'])}") from error
 
 
+def _is_text(one: Manifest) -> bool:
+    try:
+        json.dumps(one, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse_depth(content: bytes) -> None:
+    if content.count(b"[") + content.count(b"{") < _MOST_LEVELS and not _INDICATORS.search(content):
+        return
+    level = 0
+    for event in yaml.parse(content, Loader=yaml.CSafeLoader):
+        level += isinstance(event, yaml.CollectionStartEvent)
+        level -= isinstance(event, yaml.CollectionEndEvent)
+        if level >= _MOST_LEVELS:
+            raise ValueError(f"nested {_MOST_LEVELS} levels or more")
+
+
 def documents(content: bytes, origin: str) -> list[Any]:
     """Return the documents; Any: they may hold whatever YAML can."""
     if len(content) > MAX_BYTES:
@@ -181,9 +211,10 @@ def documents(content: bytes, origin: str) -> list[Any]:
     try:
         if content.lstrip().startswith(b"{"):
             try:
-                return [json.loads(content)]
+                return [bounded_json.loads(content)]
             except ValueError:
                 pass  # YAML may begin so too
+        _refuse_depth(content)
         return list(yaml.load_all(content, Loader=_Loader))
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # PyYAML stumbles over a scalar that does not fit its tag, such as !!int "".
