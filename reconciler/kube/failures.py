@@ -44,7 +44,7 @@ _PROXY = "check proxy-url of the kubeconfig's cluster, HTTPS_PROXY and NO_PROXY"
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
-        return str(error.reason or error)
+        return str(getattr(error, "reason", None) or error)
     return str(getattr(error, "strerror", None) or error)
 
 
