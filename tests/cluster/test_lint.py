@@ -21,7 +21,7 @@ from reconciler.settings import Backend, ReconcilerConfiguration, Registration
 from tests.backend import pod
 from tests.controlplane.errors import ApiError
 from tests.controlplane.servers import free_port
-from tests.seed import CANARY, COLLECTION, MANAGED
+from tests.seed import CANARY, COLLECTION, MANAGED, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -77,7 +77,8 @@ class House:
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run the command against the cluster; return exit code, output and what stands on standard error."""
-        done = CliRunner().invoke(command, ["--kubeconfig", str(self.kubeconfig), *arguments])
+        config = () if "--config" in arguments else ("--config", str(ROOT / "config" / "reconciler.yaml"))
+        done = CliRunner().invoke(command, ["--kubeconfig", str(self.kubeconfig), *config, *arguments])
         if isinstance(done.exception, ReconcilerError):
             return int(done.exception.exit_code), done.stdout, done.stderr + str(done.exception)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
