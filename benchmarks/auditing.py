@@ -38,15 +38,17 @@ def audit(stage: Seed, *, quick: bool) -> Sheet:
         "raw paginated list": [sys.executable, "-m", "benchmarks.listing", str(stage.kubeconfig)],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
+    own: dict[str, list[float]] = {name: [] for name in commands}
     megabytes: dict[str, float] = dict.fromkeys(commands, 0.0)
     for _ in range(_ROUNDS):
         for name, argv in commands.items():
-            took, peak = _measured(stage, name, argv)
+            took, busy, peak = _measured(stage, name, argv)
             seconds[name].append(took)
+            own[name].append(busy)
             megabytes[name] = max(megabytes[name], peak)
     sheet = Sheet(
         f"Audit of {len(names) * _PODS} pods in {len(names)} namespaces",
-        ("", "n", "min s", "max s", "best ratio", "peak MB", "target"),
+        ("", "n", "min s", "max s", "min CPU s", "best ratio", "peak MB", "target"),
     )
     fastest = min(seconds["raw paginated list"])
     for name, times in seconds.items():
@@ -55,8 +57,17 @@ def audit(stage: Seed, *, quick: bool) -> Sheet:
         if name != "raw paginated list":
             time_target = verdict(ratio, _RATIO, f"at most {_RATIO} times the list")
             target = f"{time_target}; {verdict(megabytes[name], _MEGABYTES, f'at most {_MEGABYTES:g} MB')}"
-        figures = (f"{min(times):.1f}", f"{max(times):.1f}", f"{ratio:.2f}", f"{megabytes[name]:.0f}")
+        figures = (
+            f"{min(times):.1f}",
+            f"{max(times):.1f}",
+            f"{min(own[name]):.1f}",
+            f"{ratio:.2f}",
+            f"{megabytes[name]:.0f}",
+        )
         sheet.rows.append((name, str(len(times)), *figures, target))
+    sheet.notes.append(
+        "CPU s are those of the process alone; the API server on this machine needs as much for each list."
+    )
     sheet.notes.append("The list is read page by page with one kept connection, and no page is parsed.")
     return sheet
 
@@ -76,8 +87,8 @@ def _fill(stage: Seed, number: int, namespaces: list[str]) -> None:
                 connection.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
 
 
-def _measured(stage: Seed, name: str, argv: list[str]) -> tuple[float, float]:
-    """Return wall seconds and peak resident MB of one process."""
+def _measured(stage: Seed, name: str, argv: list[str]) -> tuple[float, float, float]:
+    """Return wall seconds, its own CPU seconds and peak resident MB of one process."""
     log = stage.directory / "audit.out"
     with Path(log).open("wb") as output:
         began = time.perf_counter()
@@ -87,4 +98,4 @@ def _measured(stage: Seed, name: str, argv: list[str]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RuntimeError(f"{name} ended with {process.returncode}: {log.read_text()[-500:]}")
-    return took, used.ru_maxrss / 1000
+    return took, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000
