@@ -79,6 +79,7 @@ class Loop:
         self._is_held = False  # it left something as somebody else wants it: a war
         self._again: asyncio.TimerHandle | None = None
         self._linted = _NEVER
+        self._recorded_before: memory.Memory | None = None  # from the Lease, until a pass has taken it in
         self._surveyed: tuple[memory.Window, ...] = ()
         self._survey_due = asyncio.Event()
         self._is_failing = False
@@ -221,6 +222,7 @@ class Loop:
 
     def _settle(self, kept: Kept) -> None:
         self._settled = _version(kept.outcome.observed)
+        self._recorded_before = None
         self._is_held = bool(kept.held)
         if kept.written:
             self._prover.written()
@@ -324,8 +326,11 @@ class Loop:
 
     def _saw_lease(self) -> None:
         if self._report.leads(is_leading=self._leadership.leading):
-            # The Lease may be deleted before the first pass, as the registration may have been before.
-            self._enforcement.begin(memory.from_text(self._leadership.last_read.get(memory.MEMORY_ANNOTATION)))
+            # The Lease may be deleted before the first pass, as the registration may have been before; and the lead
+            # may be lost before it, so that the last Lease read is our own new one.
+            found = memory.from_text(self._leadership.last_read.get(memory.MEMORY_ANNOTATION))
+            self._recorded_before = found or self._recorded_before
+            self._enforcement.begin(self._recorded_before)
             self._wake.add(Trigger.RESYNC)
         else:
             self._wake.add(Trigger.LEASE)

@@ -246,6 +246,34 @@ async def test_a_new_leader_starts_from_the_lease_as_last_read(
     assert _seconds(_windows(created)[0]["start"]) <= before.since
 
 
+async def test_a_lead_that_is_lost_before_the_first_pass_loses_nothing_that_was_recorded(
+    api: SeedApi, boot_clock: Callable[[float], None]
+) -> None:
+    """The next Lease that it reads is the one that it created itself, which tells nothing."""
+    before = recorded_state("Fail", flaps=2)
+    api.put(LEASE, lease("another", **{memory.MEMORY_ANNOTATION: memory.to_text(before)}))
+    first_pass = api.hold(_is_read_of(REGISTRATION), most=1)
+    async with running(api) as product:
+        await until(lambda: len([one for one in api.requests if one.path == LEASE and one.status == 200]) > 1)
+        api.remove(LEASE)
+        deleted = len(api.requests)
+        await until(lambda: any(one.path == LEASE and one.status == 404 for one in api.requests[deleted:]))
+        boot_clock(60.0)
+        await first_pass.arrives()
+        renewal = api.hold(lambda request: request.path.startswith(LEASES))
+        await renewal.arrives()
+        passes = product.passes
+        boot_clock(60.0)
+        first_pass.open()
+        await until(lambda: product.passes > passes)
+        api.refuse(lambda request: request.is_write and request.path == LEASE)  # so that it reads the Lease again
+        renewal.open()
+        await until(lambda: api.standing() is not None)
+    created = api.writes(REGISTRATION)[0].body
+    assert created["metadata"]["annotations"][f"{ANNOTATION}failure-policy-flaps"] == "2"
+    assert _seconds(_windows(created)[0]["start"]) <= before.since
+
+
 # 5
 
 
