@@ -49,7 +49,7 @@ class _Generator(GenerateJsonSchema):
         if name != f"{settings._checked.__name__}.<locals>.check":
             return found
         known = inspect.getclosurevars(function).nonlocals
-        pattern = known["compiled"].pattern
+        pattern = known["pattern"]
         if pattern.startswith(_LOOKAHEAD):
             pattern = rf"{_SEGMENT}(\.{_SEGMENT}){{2,}}"
         return {**found, "pattern": f"^({pattern})$", "maxLength": known["longest"]}
