@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from reconciler import durations
+from reconciler.bounded_yaml import refuse_depth
 from reconciler.errors import InvalidConfigurationError
 
 API_VERSION: Final = "seccomp-reconciler.config.gardener.cloud/v1alpha1"
@@ -455,6 +456,7 @@ def parse(document: bytes, *, origin: str) -> ReconcilerConfiguration:
     if len(document) > MAX_SETTINGS_BYTES:
         raise InvalidConfigurationError(f"{origin}: {len(document)} bytes, expected at most {MAX_SETTINGS_BYTES}")
     try:
+        refuse_depth(document)
         content = yaml.load(document, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of CSafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfigurationError(f"{origin}: not readable as YAML: {error}") from error

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 
+from reconciler.bounded_yaml import refuse_depth
 from reconciler.errors import ConfigurationNotFoundError, InvalidConfigurationError
 
 # Fields that hold the path of a file; a relative one is relative to the kubeconfig that holds it.
@@ -75,9 +76,11 @@ def read(files: Sequence[str], *, context: str | None = None) -> Context:
 
 def _document(path: str) -> Mapping[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            found = yaml.safe_load(file)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        with open(path, "rb") as file:
+            content = file.read()
+        refuse_depth(content)
+        found = yaml.safe_load(content)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise InvalidConfigurationError(f"kubeconfig {path}: cannot be read: {error}") from error
     if found is not None and not isinstance(found, dict):
         raise InvalidConfigurationError(f"kubeconfig {path}: expected a mapping, found a {type(found).__name__}")

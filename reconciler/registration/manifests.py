@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from reconciler import bounded_json
+from reconciler.bounded_yaml import refuse_depth
 from reconciler.errors import InvalidConfigurationError
 from reconciler.registration.identity import Manifest
 from reconciler.registration.subjects import WORKLOADS, Subject, completed, expected, recognised
@@ -21,10 +22,6 @@ from reconciler.settings import DeploymentReference, LabelSelector, ReconcilerCo
 
 # A large chart has one MiB, a list of a few thousand pods has the rest.
 MAX_BYTES: Final = 64 * 1024 * 1024
-# libyaml reads any depth, but PyYAML calls itself for each level and ends the process at about 50,000.
-_MOST_LEVELS: Final = 1_000
-# Without one of these YAML cannot nest so deeply: a thousand brackets, or a line that begins with as many indicators.
-_INDICATORS: Final = re.compile(rb"[-?: \t]{%d}" % _MOST_LEVELS)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _REGISTRATION: Final = "MutatingWebhookConfiguration"
 
@@ -193,17 +190,6 @@ def _is_text(one: Manifest) -> bool:
     return True
 
 
-def _refuse_depth(content: bytes) -> None:
-    if content.count(b"[") + content.count(b"{") < _MOST_LEVELS and not _INDICATORS.search(content):
-        return
-    level = 0
-    for event in yaml.parse(content, Loader=yaml.CSafeLoader):
-        level += isinstance(event, yaml.CollectionStartEvent)
-        level -= isinstance(event, yaml.CollectionEndEvent)
-        if level >= _MOST_LEVELS:
-            raise ValueError(f"nested {_MOST_LEVELS} levels or more")
-
-
 def documents(content: bytes, origin: str) -> list[Any]:
     """Return the documents; Any: they may hold whatever YAML can."""
     if len(content) > MAX_BYTES:
@@ -214,7 +200,7 @@ def documents(content: bytes, origin: str) -> list[Any]:
                 return [bounded_json.loads(content)]
             except ValueError:
                 pass  # YAML may begin so too
-        _refuse_depth(content)
+        refuse_depth(content)
         return list(yaml.load_all(content, Loader=_Loader))
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # PyYAML stumbles over a scalar that does not fit its tag, such as !!int "".

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from reconciler import cli
+from reconciler import cli, settings
 from reconciler.cli.explanation import table
 from reconciler.errors import InvalidConfigurationError
+from reconciler.kube.kubeconfig import read as read_kubeconfig
 from reconciler.printable import printable
 from reconciler.registration import manifests
 
@@ -213,9 +214,17 @@ def test_managed_fields_of_any_depth_end_no_report(run: Run, command: str, level
 @pytest.mark.parametrize(
     "text", ["[" * 60_000, "- " * 60_000, "? " * 60_000, "{a: " * 60_000], ids=lambda text: text[:3]
 )
-def test_yaml_that_is_nested_too_deeply_is_refused(text: str) -> None:
-    with pytest.raises(InvalidConfigurationError, match="nested 1000 levels or more"):
-        manifests.parse(text.encode(), origin="file")
+def test_yaml_that_is_nested_too_deeply_is_refused(text: str, tmp_path: Path) -> None:
+    """One level too many ends the process, without an error."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(text)
+    for read in (
+        lambda: manifests.parse(text.encode(), origin="file"),
+        lambda: settings.parse(text.encode(), origin="file"),
+        lambda: read_kubeconfig([str(kubeconfig)]),
+    ):
+        with pytest.raises(InvalidConfigurationError, match="nested 1000 levels or more"):
+            read()
 
 
 def test_yaml_with_many_brackets_that_nest_little_is_read() -> None:
