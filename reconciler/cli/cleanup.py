@@ -58,6 +58,7 @@ def cleanup(
         raise UsageError(f"--for must be at least twice --timeout ({timeout:g} s): the pause must outlast the work")
     wanted = Pause(time.time() + seconds, "cleanup", Mode.REMOVE)
     chosen = Options(**options)
+    chosen.may_be_uninstalled = True
     chosen.settings(within=timeout)  # read here: it may ask the cluster in a loop of its own
     asyncio.run(_cleaned(chosen, wanted, output, within=timeout, leave_paused=leave_paused, dry_run=dry_run))
 

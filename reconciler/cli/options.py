@@ -68,6 +68,8 @@ class Options:
     leader_election: bool | None = None
     # Seconds that reading the settings from the cluster took: part of a command's deadline.
     spent_seconds: float = field(default=0.0, init=False)
+    # After `helm uninstall` there is no release, and every option has its default.
+    may_be_uninstalled: bool = field(default=False, init=False)
     _names_release: bool = field(default=False, init=False)
     _settings: "ReconcilerConfiguration | None" = field(default=None, init=False)
 
@@ -144,7 +146,8 @@ class Options:
         from reconciler.controller.release import ReleaseSource  # noqa: PLC0415 - imports kubernetes
 
         namespace = self.release_namespace or _RELEASE_NAMESPACE
-        return ReleaseSource(cluster, namespace, is_optional=self._is_release_optional)
+        may_be_gone = self.may_be_uninstalled and not self._names_release
+        return ReleaseSource(cluster, namespace, is_optional=self._is_release_optional, may_be_gone=may_be_gone)
 
     def _of_release(self, within: float | None) -> "ReconcilerConfiguration":
         import asyncio  # noqa: PLC0415 - not every command needs it

@@ -26,12 +26,16 @@ _DEFAULTS: Final = f"apiVersion: {API_VERSION}\nkind: {KIND}\n".encode()
 
 
 class ReleaseSource:
-    """The settings of the release in `namespace`; where that is absent or forbidden and `is_optional`, the defaults."""
+    """The settings of the release in `namespace`; where that is absent or forbidden and `is_optional`, the defaults.
 
-    def __init__(self, cluster: Cluster, namespace: str, *, is_optional: bool) -> None:
+    `may_be_gone`: for a command that is there for the time after an uninstall; the defaults only where it is absent.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, *, is_optional: bool, may_be_gone: bool = False) -> None:
         self._cluster = cluster
         self._target = Target(CONFIG_MAPS, NAME, namespace)
         self._is_optional = is_optional
+        self._may_be_gone = may_be_gone
         self.why_defaults = ""  # why the last reading gave the defaults; empty: it gave the release's settings
         self.origin = f"{self._target}, key {KEY}"
 
@@ -48,7 +52,7 @@ class ReleaseSource:
         if found is None:
             await self._found_elsewhere()
             absent = f"there is no {self._target} at {self._cluster.place}"
-            if not self._is_optional:
+            if not (self._is_optional or self._may_be_gone):
                 raise ConfigurationNotFoundError(
                     f"without --config the release's settings are read, and {absent}: give --namespace where the "
                     "release is in another one, --context or --kubeconfig where it is in another cluster, or --config"

@@ -58,7 +58,7 @@ def test_where_gardenlet_is_missing_the_job_ends_at_once_and_says_so(seed_world:
     failed = condition(seed_world, "Failed")
     assert failed is not None
     assert "exit code 66" in failed["message"]
-    assert "deployments/gardenlet in namespace garden: not found" in seed_world.node.logs()
+    assert "there is no deployments/gardenlet in namespace garden" in seed_world.node.logs()
 
 
 def test_what_cannot_be_proved_is_tried_again_and_blocks_nobody(seed_world: World) -> None:

@@ -54,16 +54,18 @@ def answered(field: Field, folder: Path) -> Iterator[Answered]:
     settings.write_text(settings_for(f"https://127.0.0.1:{port}/webhooks/seccomp-profile"))
     issued = field.seed.command("reconcile", "--config", str(settings), "--gardenlet-config", str(field.seed.gardenlet))
     assert issued.returncode == 0, issued.stderr
-    with (
-        SecretVolume(field.seed, folder / "tls") as volume,
-        serving(field.seed, folder / "tls", port=port) as server,
-    ):
-        server.wait_ready()
-        field.delete()
-        try_out = f"/api/v1/namespaces/{MANAGED}/pods?dryRun=All"
-        until(lambda: profile_of(field.other.request("POST", try_out, pod("before-all"))) is None)
-        yield Answered(field, volume, server, settings)
-    remove_secrets(field)
+    try:
+        with (
+            SecretVolume(field.seed, folder / "tls") as volume,
+            serving(field.seed, folder / "tls", port=port) as server,
+        ):
+            server.wait_ready()
+            field.delete()
+            try_out = f"/api/v1/namespaces/{MANAGED}/pods?dryRun=All"
+            until(lambda: profile_of(field.other.request("POST", try_out, pod("before-all"))) is None)
+            yield Answered(field, volume, server, settings)
+    finally:
+        remove_secrets(field)
 
 
 def remove_secrets(field: Field) -> None:

@@ -72,8 +72,9 @@ class Field:
         self.other.request("DELETE", REGISTRATION)
 
     def leave(self) -> None:
-        """Delete our object and what `put` created; but rights remain, as the API server notices new ones late."""
+        """Delete our object, its Lease and what `put` created; but rights remain: the API server notices them late."""
         self.delete()
+        self.other.request("DELETE", "/apis/coordination.k8s.io/v1/namespaces/garden/leases/seccomp-reconciler")
         while self._put:
             if "/rbac.authorization.k8s.io/" not in (path := self._put.pop()):
                 self.other.request("DELETE", path)

@@ -42,7 +42,7 @@ def empty(stage: Seed, folder: Path) -> Iterator[House]:
         stack.enter_context(made.volume)
         made.server = stack.enter_context(serving(stage, made.volume.folder, port=made.port))
         yield made
-    field.other.http.close()
+    field.leave()
 
 
 def cleared(house: House) -> None:

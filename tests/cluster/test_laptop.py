@@ -46,8 +46,9 @@ def test_without_config_the_release_in_the_cluster_is_read(field: Field, tmp_pat
         field.put(CONFIG_MAPS, release)
         field.put(CONFIG_MAPS, config)
         field.put(DEPLOYMENTS, gardenlet_deployment("gardenlet-config-1a2b"))
-        field.other.request("POST", POD.rpartition("/")[0], pod("laptop"))
         try:
+            before = json.loads(laptop("audit", "-n", MANAGED, "--output", "json").stdout)["summary"]
+            field.other.request("POST", POD.rpartition("/")[0], pod("laptop"))
             shown = json.loads(laptop("status", "--output", "json").stdout)
             conditions = {one["type"]: one["status"] for one in shown["conditions"]}
             assert (conditions["GateEnabled"], conditions["Registered"], conditions["Proved"]) == ("True",) * 3
@@ -55,8 +56,9 @@ def test_without_config_the_release_in_the_cluster_is_read(field: Field, tmp_pat
             assert (same.returncode, same.stdout) == (0, ""), same.stderr
             explained = laptop("explain", "pod/laptop", "-n", MANAGED)
             assert (explained.returncode, explained.stderr) == (0, ""), explained.stdout
-            audited = json.loads(laptop("audit", "-n", MANAGED, "--output", "json").stdout)
-            assert audited["summary"]["unprotected"] == 0
+            after = json.loads(laptop("audit", "-n", MANAGED, "--output", "json").stdout)["summary"]
+            assert after["protected"] == before["protected"] + 1
+            assert after["unprotected"] == before["unprotected"], "pods of other tests may be there"
             paused = laptop("pause", "--for", "1h", "--reason", "a rollout", "--timeout", "1")
             assert paused.stdout.startswith("paused until"), paused.stderr
             assert laptop("resume").stdout == "resumed\n"

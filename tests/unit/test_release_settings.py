@@ -238,7 +238,7 @@ def called(
         ("audit",),
         ("explain", "pod/one"),
         ("lint",),
-        ("cleanup",),
+        ("cleanup", "--namespace", "garden"),
         ("certificates", "status"),
         ("certificates", "rotate"),
     ],
@@ -254,11 +254,22 @@ def test_without_file_and_release_a_command_says_who_was_asked_for_what(
         assert flag in err
 
 
+def test_after_an_uninstall_cleanup_takes_the_defaults(
+    laptop: Laptop,  # noqa: ARG001 - its cluster
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, out, err = called(capsys, monkeypatch, "cleanup", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "absent mutatingwebhookconfiguration" in out
+
+
+@pytest.mark.parametrize("command", ["diff", "cleanup"])
 def test_a_release_in_another_namespace_is_named(
-    laptop: Laptop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    laptop: Laptop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     laptop.install(namespace="extension-seccomp")
-    code, _, err = called(capsys, monkeypatch, "diff", "--gardenlet-config", "/dev/null")
+    code, _, err = called(capsys, monkeypatch, command, "--gardenlet-config", "/dev/null")
     assert code == 66
     assert "give --namespace extension-seccomp" in err
 
