@@ -97,7 +97,7 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     monkeypatch.setattr(Answers, "forbidden", set())
     monkeypatch.setattr(Answers, "asked", [])
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         found = Laptop(tmp_path, server.server_address[1])
         monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig))
