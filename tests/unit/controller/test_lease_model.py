@@ -260,7 +260,7 @@ class Election(RuleBasedStateMachine):
         assert len(leaders) <= 1, f"at {self.now:g} s both of {leaders} may write"
 
 
-thorough = settings(max_examples=200, stateful_step_count=40)
+thorough = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
 Election.TestCase.settings = thorough
 TestElection = Election.TestCase
 
